@@ -1,0 +1,82 @@
+# The tasks of a developer. `make` alone lists them; variables in capitals can be given after them.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUFF := $(BIN)/ruff
+PLATFORMS := linux win32 sunos5
+# name-of-the-program:Debian-package, for the tests with real processes and networks
+SYSTEM_DEPS := ip:iproute2 nft:nftables gcc:gcc
+
+.DEFAULT_GOAL := help
+.PHONY: help test lint format demo sim bench build clean system-deps
+
+help: ## list these tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+test: $(VENV)/installed ## run the tests (ARGS="-k name" goes to pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed ## check style, types on three platforms, and what imports what
+	$(RUFF) check .
+	$(RUFF) format --check .
+	$(BIN)/lint-imports --no-cache
+	@set -e; for platform in $(PLATFORMS); do \
+	    echo "mypy --strict --platform $$platform"; \
+	    $(BIN)/mypy --strict --platform $$platform --cache-dir .mypy_cache/$$platform \
+	        -p ha_heartbeat; \
+	done
+
+format: $(VENV)/installed ## bring the code into shape
+	$(RUFF) check --fix .
+	$(RUFF) format .
+
+demo: ## show a takeover with two members on this machine
+	$(PYTHON) examples/demo.py
+
+sim: ## simulate faults from one seed (SEED=n) or many (RUNS=n)
+	$(PYTHON) -m ha_heartbeat.sim $(if $(SEED),--seed $(SEED),--runs $(or $(RUNS),100))
+
+bench: ## measure what a member costs and how fast it takes over
+	$(PYTHON) benchmarks/run.py
+
+build: $(VENV)/installed ## build the wheel and the source distribution into dist/
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build
+
+clean: ## remove what the other tasks made
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Never fails: a test that lacks one of these skips itself and says so.
+system-deps: ## install the Debian packages some tests need (as root), or say what is missing
+	@missing=; for dep in $(SYSTEM_DEPS); do \
+	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${dep%%:*}" >/dev/null 2>&1 \
+	        || missing="$$missing $${dep#*:}"; \
+	done; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get update -qq; \
+	    apt-get install -y -qq --no-install-recommends $$missing && exit 0; \
+	fi; \
+	echo "not installed:$$missing; the tests that need them will be skipped."; \
+	echo "To run them, too, as root: apt-get install$$missing"
+
+# Made once, and again whenever pyproject.toml has changed.
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@if [ ! -x $(BIN)/python ] && ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	        apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	            apt-get install -y -qq --no-install-recommends python3-venv; \
+	    else \
+	        echo "$(PYTHON) cannot make a virtual environment: its module ensurepip is missing." >&2; \
+	        echo "On Debian, as root: apt-get install python3-venv" >&2; \
+	        exit 1; \
+	    fi; \
+	fi
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

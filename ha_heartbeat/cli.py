@@ -1,0 +1,380 @@
+"""The command line of a member: arguments in, exit status out.
+
+Parsing stands here, checking in `ha_heartbeat.config`. The parser is a short one of our own, since
+everything from the first word that is no option belongs to the command untouched, options and `--`
+included, and since --help and a usage error should cost as little as they can. What runs a member
+is imported only when there is one to run.
+
+Exit status: 0 ended as asked; 1 could not start or run; 2 wrong usage; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from enum import Enum
+from typing import NamedTuple
+
+from ha_heartbeat import __version__
+from ha_heartbeat.config import Config, ConfigError, Given, default_state_dir, make_config
+
+PROGRAM = "ha-heartbeat"
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+HELP_COLUMN = 30
+HELP_WIDTH = 80
+
+
+class UsageError(Exception):
+    """The arguments do not say what to do; the text is one sentence for the operator."""
+
+
+class Option(NamedTuple):
+    """One option. `name` is its field in Config; a flag has no `metavar`; `short` may be ""."""
+
+    name: str
+    short: str
+    long: str
+    metavar: str
+    help: str
+    example: str = ""
+
+    @property
+    def label(self) -> str:
+        """What an error calls the option."""
+        return f"-{self.short}/--{self.long}" if self.short else f"--{self.long}"
+
+
+OPTIONS = (
+    Option("local", "l", "local", "HOST:PORT", "own address", "m1:22221"),
+    Option("remote", "r", "remote", "HOST:PORT", "the peer's address", "m2:22222"),
+    Option(
+        "interval_test_s",
+        "t",
+        "interval-test",
+        "SECONDS",
+        "maximum interval between peer checks",
+        "10",
+    ),
+    Option(
+        "check_count",
+        "",
+        "check-count",
+        "N",
+        "failed checks of a dead peer before failover",
+        "3",
+    ),
+    Option(
+        "interval_commands_s",
+        "i",
+        "interval-commands",
+        "SECONDS",
+        "interval between command executions",
+        "30",
+    ),
+    Option(
+        "wait_for_serversocket_s",
+        "w",
+        "wait-for-serversocket",
+        "SECONDS",
+        "wait for the server socket to become available",
+        "300",
+    ),
+    Option("mode", "m", "mode", "WORKER|SUPERVISOR", "start in this mode", "WORKER"),
+    Option("fallback", "f", "fallback", "", "fall back to the peer once it is up again"),
+    Option(
+        "takeover",
+        "",
+        "takeover",
+        "silence|proof",
+        "act on a silent peer, or on proof that it is dead only",
+        "proof",
+    ),
+    Option(
+        "distrust_refused",
+        "",
+        "distrust-refused",
+        "",
+        "treat a refused connection as silence (firewalls can refuse in a host's name)",
+    ),
+    Option(
+        "fence",
+        "",
+        "fence",
+        "COMMAND",
+        "shell command that turns the peer off, exits 0 only then",
+        "'ipmitool -H m2-bmc power off'",
+    ),
+    Option(
+        "stop_timeout_s",
+        "",
+        "stop-timeout",
+        "SECONDS",
+        "from SIGTERM to SIGKILL when the command is stopped",
+        "10",
+    ),
+    Option("service", "", "name", "SERVICE", "name of the service, the same on both", "web"),
+    Option("member", "", "member", "NAME", "name of this member", "m1"),
+    Option(
+        "state_dir",
+        "",
+        "state-dir",
+        "DIR",
+        "where to remember what must outlive a restart",
+        "/var/lib/ha-heartbeat",
+    ),
+    Option("log_format", "", "log-format", "text|json", "how the log on stderr looks", "json"),
+    Option("verbose", "v", "verbose", "", "log every check, too"),
+    Option("help", "h", "help", "", "show this help and exit"),
+    Option("version", "", "version", "", "show the version and exit"),
+)
+
+_BY_LONG = {option.long: option for option in OPTIONS}
+_BY_SHORT = {option.short: option for option in OPTIONS if option.short}
+
+
+class Parsed(NamedTuple):
+    """The arguments taken apart: texts by field of Config, the command, and what to show instead.
+
+    `show` is "help" or "version" when one of these was asked for, "" otherwise.
+    """
+
+    given: dict[str, Given]
+    command: tuple[str, ...]
+    show: str
+
+
+def parse(argv: Sequence[str]) -> Parsed:
+    """Take the arguments after the program's name apart. Raises UsageError.
+
+    Options end at the first word that is none, or at `--`; the rest is the command as it stands.
+    Of an option given twice the last one counts.
+    """
+    given: dict[str, Given] = {}
+    words = list(argv)
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--":
+            at += 1
+            break
+        if word == "-" or not word.startswith("-"):
+            break
+        found, at = _read_word(words, at)
+        for option, text in found:
+            if option.name in {"help", "version"}:
+                return Parsed({}, (), option.name)
+            given[option.name] = Given(text, option.label)
+    return Parsed(given, tuple(words[at:]), "")
+
+
+def _read_word(words: list[str], at: int) -> tuple[list[tuple[Option, str]], int]:
+    """Read the option word at `at`: the options in it, and where the next word is."""
+    if words[at].startswith("--"):
+        name, equals, text = words[at][2:].partition("=")
+        option = _BY_LONG.get(name)
+        if option is None:
+            raise UsageError(_unknown(f"--{name}"))
+        if not option.metavar:
+            if equals:
+                raise UsageError(f"{option.label} takes no value; leave the {'=' + text!r} out")
+            return [(option, "on")], at + 1
+        if equals:
+            return [(option, text)], at + 1
+        return [(option, _value_after(words, at, option))], at + 2
+    return _read_short(words, at)
+
+
+def _read_short(words: list[str], at: int) -> tuple[list[tuple[Option, str]], int]:
+    """Read `-v`, `-fv`, `-i10` or `-i 10`, where flags may come before the one with a value."""
+    found: list[tuple[Option, str]] = []
+    letters = words[at][1:]
+    for index, letter in enumerate(letters):
+        option = _BY_SHORT.get(letter)
+        if option is None:
+            raise UsageError(_unknown(words[at] if index == 0 else f"-{letter}"))
+        if not option.metavar:
+            found.append((option, "on"))
+            continue
+        attached = letters[index + 1 :]
+        if attached:
+            return [*found, (option, attached)], at + 1
+        return [*found, (option, _value_after(words, at, option))], at + 2
+    return found, at + 1
+
+
+def _value_after(words: list[str], at: int, option: Option) -> str:
+    if at + 1 < len(words):
+        return words[at + 1]
+    spelled = f"-{option.short}" if option.short else f"--{option.long}"
+    raise UsageError(
+        f"{option.label} needs a value ({option.metavar}), for example {spelled} {option.example}"
+    )
+
+
+def _unknown(word: str) -> str:
+    """A sentence on an option that does not exist, with the one that was probably meant."""
+    import difflib  # only here: nothing else needs it
+
+    name = word.lstrip("-")
+    known = list(_BY_LONG)
+    starts = [long for long in known if len(name) > 1 and long.startswith(name)]
+    near = starts or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    advice = (
+        f"did you mean {' or '.join('--' + long for long in near)}?"
+        if near
+        else f"see {PROGRAM} --help"
+    )
+    return f"unknown option {word[:60]!r}; {advice}"
+
+
+def help_text() -> str:
+    """The whole text of --help, with the defaults out of Config."""
+    import textwrap  # only here: a member has no text to wrap
+
+    lines = [
+        f"usage: {PROGRAM} [options] command...",
+        "",
+        "Run the same command on two machines, so that it runs on exactly one of them.",
+        "Options stand before the command. One argument is a shell command; several are",
+        "a program and its arguments.",
+        "",
+        "options:",
+    ]
+    for option in OPTIONS:
+        head = f"  -{option.short}, " if option.short else "      "
+        head += f"--{option.long} {option.metavar}".rstrip()
+        if len(head) > HELP_COLUMN - 2:
+            lines.append(head)
+            head = ""
+        text = option.help + _default_note(option.name)
+        for part in textwrap.wrap(text, HELP_WIDTH - HELP_COLUMN, break_on_hyphens=False):
+            lines.append(f"{head:<{HELP_COLUMN}}{part}")
+            head = ""
+    lines += [
+        "",
+        "examples:",
+        f'  m1$ {PROGRAM} -i 10 -t 5 -l m1:22221 -r m2:22222 "ls -l"',
+        f'  m2$ {PROGRAM} -i 10 -t 5 -l m2:22222 -r m1:22221 "ls -l"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _default_note(name: str) -> str:
+    defaults = {field.name: field.default for field in fields(Config)}
+    if name not in defaults:
+        return ""
+    value = defaults[name]
+    if name == "member":
+        value = "the local address"
+    elif name == "state_dir":
+        try:
+            value = default_state_dir()
+        except ConfigError:
+            return " (no default here)"
+    elif value == "":
+        return ""
+    return f" (default {_spelled(name, value)})"
+
+
+def _spelled(name: str, value: object) -> str:
+    """A default as one would write it on the command line."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Enum):
+        text = str(value.value)
+        return text.upper() if name == "mode" else text
+    return str(value)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a member with `argv`, by default the process's own arguments; return the exit status."""
+    try:
+        _open_missing_streams()
+        return _main(sys.argv[1:] if argv is None else argv)
+    except (UsageError, ConfigError) as error:
+        _complain(str(error))
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _main(argv: Sequence[str]) -> int:
+    parsed = parse(argv)
+    if parsed.show == "help":
+        return _print(help_text())
+    if parsed.show == "version":
+        return _print(f"{PROGRAM} {__version__}\n")
+    return _run(make_config(parsed.given, parsed.command))
+
+
+def _run(config: Config) -> int:
+    from ha_heartbeat.shell.errors import StartError
+
+    try:
+        from ha_heartbeat.shell.member import run_member
+
+        return run_member(config)
+    except StartError as error:
+        _complain(str(error))
+    except Exception as error:
+        # A defect of ours. A service's log should hold one line of it, its developer sees it all.
+        if config.verbose:
+            import traceback
+
+            traceback.print_exc()
+        else:
+            _complain(
+                f"internal error, {type(error).__name__}: {error}; "
+                "please report it with the output of a run with --verbose"
+            )
+    return EXIT_FAILED
+
+
+def _open_missing_streams() -> None:
+    """Open the null device as each of the descriptors 0, 1 and 2 that the parent left closed.
+
+    Otherwise the next file or socket opened would get that number, and receive the log or the
+    command's output.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number: this very one
+            os.set_inheritable(opened, True)
+
+
+def _print(text: str) -> int:
+    """Write to stdout; a reader that has gone is no error worth a line, a full disk is."""
+    try:
+        with os.fdopen(1, "w", encoding="utf-8", errors="replace", closefd=False) as out:
+            out.write(text)
+    except BrokenPipeError:
+        return EXIT_FAILED
+    except OSError as error:
+        _complain(f"cannot write to stdout: {error.strerror or error}; give it another place")
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def _complain(sentence: str) -> None:
+    """Write one line to stderr, whatever the sentence holds; a broken stderr changes nothing."""
+    text = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in sentence
+    )
+    try:
+        os.write(2, f"{PROGRAM}: {text}\n".encode())
+    except OSError:
+        pass  # nobody can be told; the exit status still says it
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

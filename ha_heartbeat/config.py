@@ -1,0 +1,364 @@
+"""What a member is started with: the only table of defaults, and the checks of what was given.
+
+Where a text comes from (an option, a file) is the caller's business: it hands in `Given` texts that
+know their source, and gets a `Config` or a `ConfigError` that names that source. Nothing is
+resolved, opened or created here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple, TypeVar
+
+from ha_heartbeat.core.types import Mode, Settings, TakeoverPolicy
+
+ADDRESS_EXAMPLES = "m1:22221 or [::1]:22221"
+MIN_SPAN_S = 0.001
+MAX_SPAN_S = 31_536_000.0  # a year: longer is a slip, and some systems' timers end before it
+MAX_CHECK_COUNT = 1000
+MAX_NAME_CHARS = 64
+MAX_HOST_CHARS = 249  # the DNS allows 253; HOST:PORT is a name on the wire, which allows 255
+MAX_ZONE_CHARS = 64
+MAX_LABEL_CHARS = 63
+MAX_COMMAND_TEXT_CHARS = 1000
+SHOWN_CHARS = 60
+
+_SECONDS = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?\d{1,9}", re.ASCII)
+_NOT_IN_HOST = re.compile(r"[^\w.-]")
+
+_E = TypeVar("_E", bound=Enum)
+
+
+class ConfigError(Exception):
+    """Something that was given cannot be used; its text is one sentence for the operator."""
+
+
+class Given(NamedTuple):
+    """One text as the operator gave it; `source` is what he calls its place ("-l/--local")."""
+
+    text: str
+    source: str
+
+
+class Address(NamedTuple):
+    """A host, lower-case and without brackets, and a port in 1..65535. `str()` gives HOST:PORT."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """The address as it is written on the command line, with brackets around IPv6."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class LogFormat(Enum):
+    """How a line of the log looks."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What one member was started with. The values below are the only table of defaults.
+
+    Spans are seconds in MIN_SPAN_S..MAX_SPAN_S (`wait_for_serversocket_s` may be 0); `check_count`
+    is in 1..MAX_CHECK_COUNT. `command` has one element, a shell command, or several, a program and
+    its arguments. `fence` is a shell command, "" for none. Given as "", `member` becomes the local
+    address and `state_dir` the platform's own place, so that neither is empty in a Config.
+
+    Raises ConfigError when two of the values contradict each other.
+    """
+
+    local: Address = Address("localhost", 22221)
+    remote: Address = Address("localhost", 22222)
+    interval_test_s: float = 10.0
+    check_count: int = 3
+    interval_commands_s: float = 30.0
+    wait_for_serversocket_s: float = 300.0
+    mode: Mode = Mode.SUPERVISOR
+    fallback: bool = False
+    takeover: TakeoverPolicy = TakeoverPolicy.SILENCE
+    distrust_refused: bool = False
+    fence: str = ""
+    stop_timeout_s: float = 10.0
+    service: str = "default"
+    member: str = ""
+    state_dir: str = ""
+    log_format: LogFormat = LogFormat.TEXT
+    verbose: bool = False
+    command: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Fill in what follows from other values, and check what no value shows on its own."""
+        if self.local == self.remote:
+            raise ConfigError(
+                f"the local and the remote address are both {self.local}; "
+                "give the peer's own address with -r/--remote"
+            )
+        if not self.command or not self.command[0].strip():
+            raise ConfigError(
+                "the command is missing; give it after the options, "
+                'as in: ha-heartbeat -l m1:22221 -r m2:22222 "ls -l"'
+            )
+        if not self.member:
+            object.__setattr__(self, "member", str(self.local))
+        if not self.state_dir:
+            object.__setattr__(self, "state_dir", default_state_dir())
+
+    @property
+    def command_text(self) -> str:
+        """The command in one text, whole, as a shell would take it; may hold lone surrogates."""
+        if len(self.command) == 1:
+            return self.command[0]
+        import shlex  # only here: not needed to check options
+
+        return shlex.join(self.command)
+
+    def settings(self) -> Settings:
+        """What of this the decisions depend on."""
+        local, peer = str(self.local), str(self.remote)
+        return Settings(
+            member=self.member,
+            service=self.service,
+            peer=peer,
+            mode=self.mode,
+            fallback=self.fallback,
+            interval_test_s=self.interval_test_s,
+            check_count=self.check_count,
+            interval_commands_s=self.interval_commands_s,
+            stop_timeout_s=self.stop_timeout_s,
+            takeover=self.takeover,
+            distrust_refused=self.distrust_refused,
+            has_fence=bool(self.fence),
+            command=comparable(self.command_text),
+            rank=0 if local < peer else 1,
+        )
+
+
+def default_state_dir() -> str:
+    """Where this platform and user keep state. Raises ConfigError when no home directory is known.
+
+    Root has no home of interest: a service's state belongs to the machine.
+    """
+    if sys.platform == "win32":
+        program_data = os.environ.get("PROGRAMDATA") or r"C:\ProgramData"
+        return os.path.join(program_data, "ha-heartbeat")
+    if os.geteuid() == 0:
+        return "/var/lib/ha-heartbeat"
+    base = os.environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(base):  # the XDG specification: anything relative is to be ignored
+        base = os.path.join(os.path.expanduser("~"), ".local", "state")
+    if not os.path.isabs(base):
+        raise ConfigError("no home directory is known to keep state in; give --state-dir DIR")
+    return os.path.join(base, "ha-heartbeat")
+
+
+def make_config(given: Mapping[str, Given], command: Sequence[str]) -> Config:
+    """Check every given text, keyed by the name of its field in Config, and make a Config.
+
+    Flags are given as "on" or "off". Raises ConfigError for the first text that cannot be used,
+    and KeyError for a name that is no field of Config.
+    """
+    values: dict[str, Any] = {name: _READERS[name](text) for name, text in given.items()}
+    return Config(command=tuple(command), **values)
+
+
+def comparable(command: str) -> str:
+    """The command as two members compare it: valid Unicode, at most MAX_COMMAND_TEXT_CHARS long.
+
+    A longer one ends in a digest of the whole, so that a difference at its end still shows.
+    """
+    raw = command.encode("utf-8", "surrogateescape")
+    text = raw.decode("utf-8", "backslashreplace")
+    if len(text) <= MAX_COMMAND_TEXT_CHARS:
+        return text
+    import hashlib  # only here: commands are seldom that long
+
+    end = f"... (sha256 {hashlib.sha256(raw).hexdigest()})"
+    return text[: MAX_COMMAND_TEXT_CHARS - len(end)] + end
+
+
+def read_address(given: Given) -> Address:
+    """Read HOST:PORT or [IPV6]:PORT. Raises ConfigError."""
+    text = given.text.strip()
+    if text.startswith("["):
+        return _read_bracketed(given, text)
+    if text.count(":") > 1 and "/" not in text:
+        raise _bad_address(
+            given, "has more than one colon; an IPv6 address needs brackets around it"
+        )
+    host, colon, port = text.partition(":")
+    if not colon:
+        raise _bad_address(given, "has no port")
+    if not host:
+        raise _bad_address(given, "has no host before the colon")
+    return Address(_checked_host(given, host.lower()), _read_port(given, port))
+
+
+def _read_bracketed(given: Given, text: str) -> Address:
+    import socket  # only here: few addresses need it, and --help needs none
+
+    inside, bracket, rest = text[1:].partition("]")
+    if not bracket:
+        raise _bad_address(given, "has no closing bracket")
+    if not rest.startswith(":"):
+        raise _bad_address(given, "has no port after the bracket")
+    address, percent, zone = inside.partition("%")
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, address)
+    except (OSError, ValueError):
+        raise _bad_address(given, "has no IPv6 address between its brackets") from None
+    if percent and (not 0 < len(zone) <= MAX_ZONE_CHARS or _NOT_IN_HOST.search(zone)):
+        raise _bad_address(given, "has no usable zone after the percent sign")
+    # One spelling for one address, so that both members put the same two addresses in order.
+    host = socket.inet_ntop(socket.AF_INET6, packed) + percent + zone
+    return Address(host, _read_port(given, rest[1:]))
+
+
+def _checked_host(given: Given, host: str) -> str:
+    wrong = _NOT_IN_HOST.search(host)
+    if wrong:
+        raise _bad_address(given, f"has {wrong[0]!r} in its host")
+    try:
+        ascii_host = host if host.isascii() else host.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise _bad_address(given, "has a host that cannot be a host's name") from None
+    labels = ascii_host.removesuffix(".").split(".")
+    if len(ascii_host) > MAX_HOST_CHARS or not all(
+        0 < len(label) <= MAX_LABEL_CHARS for label in labels
+    ):
+        # The resolver of Python raises UnicodeError for these, later and far from here.
+        raise _bad_address(given, "has a host that is too long or has an empty part")
+    return host
+
+
+def _read_port(given: Given, text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise _bad_address(given, f"has {_shown(text)} where the port number belongs")
+    if not 1 <= int(text) <= 65535:
+        raise _bad_address(given, f"has port {text}, and ports go from 1 to 65535")
+    return int(text)
+
+
+def _bad_address(given: Given, wrong: str) -> ConfigError:
+    return ConfigError(
+        f"{given.source}: {_shown(given.text)} {wrong}; "
+        f"give HOST:PORT, for example {ADDRESS_EXAMPLES}"
+    )
+
+
+def _read_span(given: Given) -> float:
+    return _read_seconds(given, MIN_SPAN_S)
+
+
+def _read_wait(given: Given) -> float:
+    return _read_seconds(given, 0.0)
+
+
+def _read_seconds(given: Given, least_s: float) -> float:
+    allowed = f"give seconds from {least_s:g} to {MAX_SPAN_S:.0f}, for example 10 or 0.5"
+    text = given.text.strip()
+    if not _SECONDS.fullmatch(text):
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is not a number; {allowed}")
+    value_s = float(text)
+    if not least_s <= value_s <= MAX_SPAN_S:
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is out of range; {allowed}")
+    return value_s + 0.0  # makes 0.0 of -0.0
+
+
+def _read_check_count(given: Given) -> int:
+    allowed = f"give a whole number from 1 to {MAX_CHECK_COUNT}, for example 3"
+    text = given.text.strip()
+    if not _NUMBER.fullmatch(text):
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is not a whole number; {allowed}")
+    if not 1 <= int(text) <= MAX_CHECK_COUNT:
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is out of range; {allowed}")
+    return int(text)
+
+
+def _read_flag(given: Given) -> bool:
+    if given.text not in {"on", "off"}:
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is neither on nor off")
+    return given.text == "on"
+
+
+def _choice(kind: type[_E]) -> Callable[[Given], _E]:
+    """Make a reader of the values of `kind`, in any case."""
+
+    def read(given: Given) -> _E:
+        for member in kind:
+            if given.text.strip().lower() == member.value:
+                return member
+        names = " or ".join(str(member.value) for member in kind)
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is unknown; give {names}")
+
+    return read
+
+
+def _read_name(given: Given) -> str:
+    """Read a name that fits a log line, an environment variable and a message."""
+    text = given.text.strip()
+    if not text:
+        raise ConfigError(f"{given.source}: the name is empty; leave the option out or give a name")
+    if len(text) > MAX_NAME_CHARS:
+        raise ConfigError(
+            f"{given.source}: {_shown(text)} has {len(text)} characters; "
+            f"give at most {MAX_NAME_CHARS}"
+        )
+    if not text.isprintable() or " " in text:
+        raise ConfigError(
+            f"{given.source}: {_shown(text)} has a blank or a control character; "
+            "give one word of printable characters, for example web-1"
+        )
+    return text
+
+
+def _read_fence(given: Given) -> str:
+    if not given.text.strip():
+        raise ConfigError(
+            f"{given.source}: the command is empty; leave the option out or give a shell command "
+            "that turns the peer off and exits with 0 only when it is off"
+        )
+    return given.text
+
+
+def _read_directory(given: Given) -> str:
+    if not given.text or "\0" in given.text:
+        raise ConfigError(
+            f"{given.source}: {_shown(given.text)} is no directory's name; "
+            "leave the option out or give a directory, for example /var/lib/ha-heartbeat"
+        )
+    return given.text
+
+
+def _shown(text: str) -> str:
+    """The text in quotes, on one line and not longer than SHOWN_CHARS."""
+    return repr(text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "...")
+
+
+_READERS: Mapping[str, Callable[[Given], object]] = {
+    "local": read_address,
+    "remote": read_address,
+    "interval_test_s": _read_span,
+    "check_count": _read_check_count,
+    "interval_commands_s": _read_span,
+    "wait_for_serversocket_s": _read_wait,
+    "mode": _choice(Mode),
+    "fallback": _read_flag,
+    "takeover": _choice(TakeoverPolicy),
+    "distrust_refused": _read_flag,
+    "fence": _read_fence,
+    "stop_timeout_s": _read_span,
+    "service": _read_name,
+    "member": _read_name,
+    "state_dir": _read_directory,
+    "log_format": _choice(LogFormat),
+    "verbose": _read_flag,
+}

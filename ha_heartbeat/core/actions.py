@@ -1,0 +1,388 @@
+"""What a transition does: every change of role in one place, with the line that the log shows.
+
+An action is called by a row of the table, after the phase was set to the row's `then`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ha_heartbeat.core import schedule, votes, watch
+from ha_heartbeat.core.state import FOREVER, NEVER, LinkState, State
+from ha_heartbeat.core.types import (
+    Event,
+    Evidence,
+    Exit,
+    ExtendLease,
+    FenceDone,
+    KillTree,
+    Level,
+    Phase,
+    RecordOverlap,
+    RunFence,
+    StopTree,
+)
+
+# -- becoming worker -------------------------------------------------------------------------------
+
+
+def take_over_refused(s: State, e: Event, now: float) -> None:
+    """Nothing of the peer is alive."""
+    peer = s.settings.peer
+    _become_worker(
+        s, now, Evidence.REFUSED, f"{peer} refused the connection: its process tree is gone."
+    )
+
+
+def take_over_silent(s: State, e: Event, now: float) -> None:
+    """By policy only: this proves nothing."""
+    heard = now - s.heard_at
+    how_long = (
+        f"was not heard in the {now - s.looking_since:.3g} s since the start"
+        if s.heard_at == NEVER
+        else f"has been silent for {heard:.3g} s"
+    )
+    _become_worker(
+        s,
+        now,
+        Evidence.SILENT,
+        f"{s.settings.peer} {how_long}, which proves nothing, but --takeover silence acts on it.",
+    )
+
+
+def take_over_fenced(s: State, e: Event, now: float) -> None:
+    """The operator's own command vouches for it. What it said before is not news any more."""
+    watch.disconnect(s)
+    watch.forget_peer(s)
+    _become_worker(s, now, Evidence.FENCED, f"{s.settings.peer} was fenced: it is off.")
+
+
+def take_over_granted(s: State, e: Event, now: float) -> None:
+    """The peer itself said that it does not run, and promised to keep it so."""
+    peer = s.peer.member if s.peer is not None else s.settings.peer
+    if s.grant is Evidence.RELEASED:
+        stopped = s.peer is not None and s.peer.phase is Phase.STOPPED
+        why = f"{peer} {'said goodbye' if stopped else 'gave the role away'}: its command has ended."
+        _become_worker(s, now, Evidence.RELEASED, why)
+    else:
+        _become_worker(s, now, Evidence.VOTED, f"{peer} does not run and voted for this member.")
+
+
+def _become_worker(s: State, now: float, evidence: Evidence, why: str) -> None:
+    s.epoch = s.epoch_reserved
+    s.epoch_seen = s.epoch
+    s.evidence = evidence
+    s.worker_since = now
+    votes.free_promise(s)
+    s.take_back("silent", "peer-gone", "preferred", "leftovers")
+    s.say(Level.INFO, f"{why} Becoming worker, epoch {s.epoch}.")
+    extend_lease(s, now)
+    schedule.start_at_once(s, now)
+    schedule.due(s, now)
+    watch.reserve_epoch(s)
+    _inform(s, now)
+
+
+# -- keeping the right -----------------------------------------------------------------------------
+
+
+def extend_lease(s: State, now: float) -> None:
+    """The right to run is confirmed as of now; the guardian ends the tree when it is not again."""
+    s.lease_until, term_at, kill_at = votes.lease_from(s, now)
+    s.out.append(ExtendLease(term_at, kill_at))
+
+
+def lapse(s: State, e: Event, now: float) -> None:
+    """The lease ran out: whoever was paused so long must ask before it goes on."""
+    schedule.rest(s)
+    s.looking_since = now
+    s.abstain_until = now + votes.kept_s(s.settings.lease_s)
+    s.say(
+        Level.WARNING,
+        f"This member could not keep its lease: it was paused or starved for more than "
+        f"{s.settings.lease_s:g} s, and {s.settings.peer} may have taken over. The command is "
+        f"ended here; asking before it is started again.",
+    )
+    if s.run or s.leftovers:
+        s.ending = True
+        s.out.append(KillTree())
+    _inform(s, now)
+
+
+def look_again(s: State, e: Event, now: float) -> None:
+    """Our own tree is gone: see at once how the peer stands."""
+    watch.tell(s, now)
+    if s.link_state is LinkState.NONE:
+        watch.connect(s, now, probe=False)
+
+
+def forget_run(s: State, e: Event, now: float) -> None:
+    """The tree is gone and the role is still ours: the next run starts at its tick."""
+    schedule.due(s, now)
+
+
+def go_on(s: State, e: Event, now: float) -> None:
+    """The lease ran out, but nobody acts on silence: the role is still ours."""
+    s.say(
+        Level.WARNING,
+        f"This member was paused or starved for more than {s.settings.lease_s:g} s, so its "
+        f"guardian ended the command. Nobody takes over on silence (--takeover proof): going on.",
+    )
+    extend_lease(s, now)
+
+
+# -- becoming or staying supervisor ----------------------------------------------------------------
+
+
+def supervise_worker(s: State, e: Event, now: float) -> None:
+    """The peer runs the command."""
+    peer = s.peer
+    if peer is not None:
+        s.supervised = (peer.incarnation, peer.epoch)
+        s.say(Level.INFO, f"{peer.member} is worker, epoch {peer.epoch}. Supervising it.")
+    _inform(s, now)
+
+
+def note_worker(s: State, e: Event, now: float) -> None:
+    """The member that was voted for has become worker."""
+    peer = s.peer
+    if peer is not None and s.supervised != (peer.incarnation, peer.epoch):
+        s.supervised = (peer.incarnation, peer.epoch)
+        s.say(Level.INFO, f"{peer.member} is worker, epoch {peer.epoch}.")
+
+
+def supervise_candidate(s: State, e: Event, now: float) -> None:
+    """The peer goes first, and has our vote."""
+    peer = s.peer
+    if peer is not None:
+        s.say(
+            Level.INFO,
+            f"Nobody runs the command, and {peer.member} goes first. Voted for it; supervising.",
+        )
+    _inform(s, now)
+
+
+def wait_for_proof(s: State, e: Event, now: float) -> None:
+    """Silence is not acted on: say so once, and go on asking."""
+    s.say_once(
+        "silent",
+        Level.WARNING,
+        f"{s.settings.peer} has not answered for {s.settings.lease_s:g} s. That proves nothing and "
+        f"--takeover proof does not act on it: waiting until it answers, refuses"
+        f"{', is fenced' if s.settings.has_fence else ''} or says goodbye.",
+    )
+
+
+def say_peer_left(s: State, e: Event, now: float) -> None:
+    """The supervisor ends in good order."""
+    s.say_once(
+        "peer-gone",
+        Level.INFO,
+        f"{s.settings.peer} said goodbye: nobody supervises this worker until it is up again.",
+    )
+
+
+def say_peer_gone(s: State, e: Event, now: float) -> None:
+    """A worker alone: nobody would take over."""
+    s.say_once(
+        "peer-gone",
+        Level.WARNING,
+        f"{s.settings.peer} refused the connection: nobody supervises this worker until it is up "
+        f"again.",
+    )
+
+
+def say_peer_silent(s: State, e: Event, now: float) -> None:
+    """A worker whose peer cannot be heard."""
+    if s.unanswered > s.settings.check_count:
+        s.say_once(
+            "peer-gone",
+            Level.WARNING,
+            f"{s.settings.peer} has not answered {s.settings.check_count} checks: going on as "
+            f"worker, but nobody may be supervising.",
+        )
+
+
+def say_preferred(s: State, e: Event, now: float) -> None:
+    """At the start, --fallback lets the peer appear first."""
+    s.say_once(
+        "preferred",
+        Level.INFO,
+        f"{s.settings.peer} refused the connection: nothing of it is alive. It is preferred "
+        f"(--fallback), so it has {s.settings.check_count} checks to appear first.",
+    )
+
+
+# -- the fence -------------------------------------------------------------------------------------
+
+
+def start_fence(s: State, e: Event, now: float) -> None:
+    """Silence, and the operator gave a command that can end the doubt."""
+    s.fence_started_at = now
+    s.fence_running = True
+    s.say(
+        Level.WARNING,
+        f"{s.settings.peer} has not answered for {s.settings.lease_s:g} s: running the fence "
+        f"command.",
+    )
+    s.out.append(RunFence())
+
+
+def fence_failed(s: State, e: Event, now: float) -> None:
+    """It proves nothing, and is tried again after a lease."""
+    s.fence_retry_at = now + s.settings.lease_s
+    detail = e.detail if isinstance(e, FenceDone) else ""
+    s.say(
+        Level.ERROR,
+        f"The fence command failed ({detail}), so {s.settings.peer} is not proved to be off. "
+        f"Trying again in {s.settings.lease_s:g} s.",
+    )
+
+
+def take_over_unfenced(s: State, e: Event, now: float) -> None:
+    """The fence failed, and the policy acts on silence all the same."""
+    detail = e.detail if isinstance(e, FenceDone) else ""
+    s.say(Level.ERROR, f"The fence command failed ({detail}).")
+    take_over_silent(s, e, now)
+
+
+def fence_void(s: State, e: Event, now: float) -> None:
+    """Its result is about a moment before the peer was heard again."""
+    s.say(
+        Level.INFO,
+        f"{s.settings.peer} was heard again while the fence command ran: its result counts for "
+        f"nothing. Supervising.",
+    )
+    _inform(s, now)
+
+
+# -- hand-over -------------------------------------------------------------------------------------
+
+
+def begin_hand_over(s: State, e: Event, now: float) -> None:
+    """The preferred peer is up again: wait for the run to end, at most the stop timeout."""
+    schedule.rest(s)
+    peer = s.peer.member if s.peer is not None else s.settings.peer
+    timeout_s = s.settings.stop_timeout_s
+    when = f"when run {s.run} has ended, at most in {timeout_s:g} s" if s.run else "now"
+    s.say(Level.INFO, f"{peer} is up again and preferred (--fallback): handing over {when}.")
+    s.give_up_at = now + timeout_s if s.run else now
+    if not s.run:
+        end_tree(s, e, now)
+
+
+def end_tree(s: State, e: Event, now: float) -> None:
+    """SIGTERM, the stop timeout, SIGKILL, for everything that belongs to the command."""
+    s.give_up_at = FOREVER
+    if not s.ending:
+        s.ending = True
+        s.out.append(StopTree(s.settings.stop_timeout_s))
+
+
+def release(s: State, e: Event, now: float) -> None:
+    """Nothing of the tree is alive: the role goes to the peer in one message."""
+    s.give_up_at = FOREVER
+    peer = s.peer.member if s.peer is not None else s.settings.peer
+    s.say(Level.INFO, f"The command has ended here. Gave the role to {peer}; supervising it.")
+    _inform(s, now, released=True)
+
+
+def undo_hand_over(s: State, e: Event, now: float) -> None:
+    """The peer cannot take it: the role was never away."""
+    s.give_up_at = FOREVER
+    s.next_run_at = now
+    s.say(
+        Level.WARNING,
+        f"{s.settings.peer} does not answer any more: the hand-over is undone, staying worker, "
+        f"epoch {s.epoch}.",
+    )
+    extend_lease(s, now)
+    schedule.due(s, now)
+    _inform(s, now)
+
+
+# -- two workers -----------------------------------------------------------------------------------
+
+
+def step_down(s: State, e: Event, now: float) -> None:
+    """Of two workers that meet, the one with the lower epoch ends: its successor took over later."""
+    schedule.rest(s)
+    note_overlap(s, e, now)
+    peer = s.peer
+    if peer is not None:
+        s.overlap_s = min(now - s.worker_since, peer.worker_for_s)
+        s.overlap_epoch = peer.epoch
+        s.say(
+            Level.WARNING,
+            f"{peer.member} is worker, too, with the later epoch {peer.epoch}: stepping down from "
+            f"epoch {s.epoch}.",
+        )
+    s.ending = True
+    s.out.append(StopTree(s.settings.stop_timeout_s))
+    _inform(s, now)
+
+
+def note_overlap(s: State, e: Event, now: float) -> None:
+    """Both members record it, once, with the longest it can have lasted."""
+    peer = s.peer
+    if peer is None or s.overlap_noted == (s.epoch, peer.incarnation):
+        return
+    seconds = peer.overlap_s or min(now - s.worker_since, peer.worker_for_s)
+    s.overlap_noted = (s.epoch, peer.incarnation)
+    s.out.append(RecordOverlap(peer.member, s.epoch, peer.epoch, seconds))
+    s.say(
+        Level.ERROR,
+        f"{peer.member} and this member were both worker for up to {seconds:.3g} s.",
+    )
+
+
+def stepped_down(s: State, e: Event, now: float) -> None:
+    """Nothing of the tree is alive: the other one goes on alone."""
+    s.say(Level.INFO, "The command has ended here. Supervising.")
+    _inform(s, now, released=True)
+
+
+# -- stopping --------------------------------------------------------------------------------------
+
+
+def begin_stop(s: State, e: Event, now: float) -> None:
+    """End the command first; the role is released when nothing of it is alive."""
+    s.stop_requests += 1
+    schedule.rest(s)
+    s.say(
+        Level.INFO,
+        f"Asked to stop: ending the command, at most {s.settings.stop_timeout_s:g} s.",
+    )
+    end_tree(s, e, now)
+
+
+def hurry_stop(s: State, e: Event, now: float) -> None:
+    """A second request skips the waiting, never the release."""
+    s.stop_requests += 1
+    if s.stop_requests == HURRY:
+        s.say(Level.WARNING, "Asked to stop again: killing the command.")
+        s.out.append(KillTree())
+
+
+HURRY: Final = 2
+"""Which request to stop is the impatient one; those after it change nothing."""
+
+
+def say_goodbye(s: State, e: Event, now: float) -> None:
+    """Nothing is alive here, and nothing will be: the peer may take over in the same moment."""
+    schedule.rest(s)
+    s.say(Level.INFO, "Stopped: nothing of the command is alive, and the role is released.")
+    _inform(s, now, released=True)
+    watch.disconnect(s)
+    s.out.append(Exit())
+
+
+# -- shared ----------------------------------------------------------------------------------------
+
+
+def _inform(s: State, now: float, *, released: bool = False) -> None:
+    """Tell the peer of the change at once; no answer to an older question counts any more."""
+    watch.forget_questions(s)
+    watch.tell(s, now, released=released)
+    if s.link_state is LinkState.OPEN and s.phase is not Phase.STOPPED:
+        watch.question(s, now)

@@ -1,0 +1,252 @@
+"""One step of a member: note the facts of an event, ask the table what follows, and do it.
+
+`Core.step(event, now, chance)` returns the effects in the order in which they are to be done. It has
+no other input and no other output, so the same events give the same effects, always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from ha_heartbeat.core import actions, evidence, schedule, votes, watch
+from ha_heartbeat.core.state import FOREVER, State, terms
+from ha_heartbeat.core.table import TABLE, Kind
+from ha_heartbeat.core.types import (
+    Answered,
+    Asked,
+    Connected,
+    Effect,
+    Event,
+    Expired,
+    FenceDone,
+    GuardianLost,
+    InboundClosed,
+    Leftovers,
+    Level,
+    LinkBroken,
+    Phase,
+    Refused,
+    RoleChanged,
+    RunEnded,
+    RunFailed,
+    RunStarted,
+    Settings,
+    Started,
+    StopRequested,
+    Tick,
+    TreeGone,
+    Unreachable,
+)
+
+
+class ImpossibleEventError(Exception):
+    """An event that cannot happen in this phase did happen: a fault of the program."""
+
+
+LEASE_PHASES: Final = frozenset({Phase.WORKER, Phase.HANDING_OVER, Phase.STOPPING})
+"""Phases in which the right to run is confirmed with every check."""
+
+
+class Core:
+    """The decisions of one member.
+
+    `strict` makes an impossible pair of phase and event raise `ImpossibleEventError`, as in tests;
+    otherwise it is logged, and survived.
+    """
+
+    __slots__ = ("state", "strict")
+
+    def __init__(self, settings: Settings, *, strict: bool = False) -> None:
+        self.state = State(settings, terms(settings), rank=settings.rank)
+        self.strict = strict
+
+    def step(self, event: Event, now: float, chance: float = 0.5) -> list[Effect]:
+        """Take in `event` at `now` (seconds, monotonic); `chance` is a random number in [0, 1)."""
+        s = self.state
+        s.grant = None
+        s.told = False
+        s.now = now
+        kind = NOTE[type(event)](s, event, now, chance)
+        if kind is not None:
+            self._decide(kind, event, now)
+            if s.phase is Phase.LOOKING or s.phase is Phase.SUPERVISOR:
+                watch.ask_if_first(s, now)
+        if type(event) is Asked and kind is not None and not s.told:
+            watch.tell(s, now)
+        out, s.out = s.out, []
+        return out
+
+    def _decide(self, kind: Kind, event: Event, now: float) -> None:
+        """Apply the first row that holds."""
+        s = self.state
+        for row in TABLE[s.phase][kind]:
+            if row.when(s, event, now):
+                if row.then is None:
+                    row.do(s, event, now)
+                else:
+                    self._enter(row.then, row.do, event, now)
+                return
+        text = f"{event!r} cannot happen in phase {s.phase.value}"
+        if self.strict:
+            raise ImpossibleEventError(text)
+        s.say(Level.ERROR, f"A fault of the program, survived: {text}. Please report it.")
+
+    def _enter(
+        self, phase: Phase, do: Callable[[State, Event, float], None], event: Event, now: float
+    ) -> None:
+        """Change the phase, then act; the change is told to the shell before what follows from it."""
+        s = self.state
+        s.phase = phase
+        s.phase_since = now
+        before = len(s.out)
+        do(s, event, now)
+        works = phase is Phase.WORKER
+        s.out.insert(
+            before,
+            RoleChanged(phase, s.epoch if works else s.epoch_seen, s.evidence if works else None),
+        )
+
+    def wake_at(self) -> float:
+        """When the next `Tick` is needed at the latest; infinity when only an event can change anything."""
+        s = self.state
+        if s.phase is Phase.STOPPED:
+            return FOREVER
+        wake = min(s.next_check_at, s.give_up_at, schedule.wake_at(s))
+        if (s.phase is Phase.LOOKING or s.phase is Phase.SUPERVISOR) and (
+            s.unanswered >= s.settings.check_count
+        ):
+            due = evidence.silence_due_at(s)
+            if s.now < due < wake:
+                return due
+        return wake
+
+
+# -- noting facts ----------------------------------------------------------------------------------
+# Each function notes what an event says and returns what it means for the role, or None.
+
+
+def _started(s: State, e: Started, now: float, chance: float) -> Kind | None:
+    s.incarnation = e.incarnation
+    s.phase_since = s.looking_since = now
+    s.epoch_seen = max(e.epoch_seen, e.epoch_reserved)
+    s.abstain_until = now + votes.kept_s(s.settings.lease_s)
+    s.next_check_at = now
+    watch.reserve_epoch(s)
+    watch.check(s, now, chance)
+    return None
+
+
+def _tick(s: State, e: Tick, now: float, chance: float) -> Kind | None:
+    leased = s.phase in LEASE_PHASES
+    lapsed = leased and evidence.may_have_been_replaced(s, now)
+    if lapsed and s.phase is not Phase.STOPPING:
+        return Kind.TICK  # nothing is asked or started before the table has judged that
+    if now >= s.next_check_at:
+        failed = watch.check(s, now, chance)
+        if leased and not lapsed:
+            actions.extend_lease(s, now)
+        if failed and s.phase is Phase.WORKER:
+            actions.say_peer_silent(s, e, now)
+    schedule.due(s, now)
+    return Kind.TICK
+
+
+def _connected(s: State, e: Connected, now: float, chance: float) -> Kind | None:
+    watch.connected(s, e, now)
+    return None
+
+
+def _refused(s: State, e: Refused, now: float, chance: float) -> Kind | None:
+    return Kind.REFUSED if watch.refused(s, e, now) else None
+
+
+def _unreachable(s: State, e: Unreachable, now: float, chance: float) -> Kind | None:
+    return Kind.SILENT if watch.unreachable(s, e) else None
+
+
+def _link_broken(s: State, e: LinkBroken, now: float, chance: float) -> Kind | None:
+    watch.link_broken(s, e, now)
+    return None
+
+
+def _asked(s: State, e: Asked, now: float, chance: float) -> Kind | None:
+    return Kind.HEARD if watch.asked(s, e, now) else None
+
+
+def _answered(s: State, e: Answered, now: float, chance: float) -> Kind | None:
+    return Kind.HEARD if watch.answered(s, e, now) else None
+
+
+def _inbound_closed(s: State, e: InboundClosed, now: float, chance: float) -> Kind | None:
+    watch.inbound_closed(s, e, now)
+    return None
+
+
+def _run_started(s: State, e: RunStarted, now: float, chance: float) -> Kind | None:
+    return None
+
+
+def _run_failed(s: State, e: RunFailed, now: float, chance: float) -> Kind | None:
+    return Kind.RUN_ENDED if schedule.failed(s, e, now) else None
+
+
+def _run_ended(s: State, e: RunEnded, now: float, chance: float) -> Kind | None:
+    return Kind.RUN_ENDED if schedule.ended(s, e, now) else None
+
+
+def _leftovers(s: State, e: Leftovers, now: float, chance: float) -> Kind | None:
+    s.leftovers = e.processes
+    return None
+
+
+def _tree_gone(s: State, e: TreeGone, now: float, chance: float) -> Kind | None:
+    if not s.ending:
+        return None
+    schedule.forget_tree(s)
+    return Kind.TREE_GONE
+
+
+def _expired(s: State, e: Expired, now: float, chance: float) -> Kind | None:
+    schedule.forget_tree(s)
+    return Kind.EXPIRED
+
+
+def _guardian_lost(s: State, e: GuardianLost, now: float, chance: float) -> Kind | None:
+    what = f", and run {s.run} with it" if s.run else ""
+    s.say(Level.ERROR, f"The guardian was lost{what}: {e.reason} A new one is started.")
+    schedule.forget_tree(s)
+    return Kind.TREE_GONE
+
+
+def _fence_done(s: State, e: FenceDone, now: float, chance: float) -> Kind | None:
+    if not s.fence_running:
+        return None
+    s.fence_running = False
+    return Kind.FENCE_DONE
+
+
+def _stop_requested(s: State, e: StopRequested, now: float, chance: float) -> Kind | None:
+    return Kind.STOP
+
+
+NOTE: Final[dict[type, Callable[[State, Any, float, float], Kind | None]]] = {
+    Started: _started,
+    Tick: _tick,
+    Connected: _connected,
+    Refused: _refused,
+    Unreachable: _unreachable,
+    LinkBroken: _link_broken,
+    Asked: _asked,
+    Answered: _answered,
+    InboundClosed: _inbound_closed,
+    RunStarted: _run_started,
+    RunFailed: _run_failed,
+    RunEnded: _run_ended,
+    Leftovers: _leftovers,
+    TreeGone: _tree_gone,
+    Expired: _expired,
+    GuardianLost: _guardian_lost,
+    FenceDone: _fence_done,
+    StopRequested: _stop_requested,
+}

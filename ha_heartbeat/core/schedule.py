@@ -1,0 +1,127 @@
+"""When the command is started (DESIGN 8): from start to start, never overlapping, at once on takeover."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ha_heartbeat.core.state import FOREVER, NEVER, State
+from ha_heartbeat.core.types import (
+    Level,
+    Phase,
+    RunEnded,
+    RunFailed,
+    StartRun,
+)
+
+SERVICE_TICKS: Final = 10
+"""A run that outlasts this many intervals is a service: a command that is not meant to end."""
+
+
+def start_at_once(s: State, now: float) -> None:
+    """A new worker does not wait for a tick: nobody knows how long nothing has run."""
+    s.run_count = 0
+    s.next_run_at = now
+
+
+def rest(s: State) -> None:
+    """Nothing more is started here."""
+    s.next_run_at = FOREVER
+
+
+def due(s: State, now: float) -> None:
+    """Start the run that is due, or note that its tick passes while the one before still runs."""
+    if now < s.next_run_at or now > s.lease_until or s.phase is not Phase.WORKER or s.ending:
+        return
+    if s.run:
+        _skip(s)
+        return
+    interval_s = s.settings.interval_commands_s
+    late_s = now - s.next_run_at
+    s.next_run_at += interval_s * (1 + late_s // interval_s)
+    s.run_count += 1
+    s.run = f"{s.epoch}.{s.run_count}"
+    s.run_started_at = now
+    s.skip_said = False
+    s.out.append(StartRun(s.run, s.epoch))
+
+
+def _skip(s: State) -> None:
+    """Said once a run, not once a tick: a service would fill the log."""
+    if not s.skip_said:
+        s.skip_said = True
+        s.say(
+            Level.INFO,
+            f"Run {s.run} is still going after {s.settings.interval_commands_s:g} s: it is not "
+            f"started again before it has ended.",
+        )
+
+
+def wake_at(s: State) -> float:
+    """When `due` must be asked next."""
+    if s.phase is not Phase.WORKER or s.ending or (s.run and s.skip_said):
+        return FOREVER
+    return s.next_run_at
+
+
+def failed(s: State, e: RunFailed, now: float) -> bool:
+    """The run could not be started; the next tick tries again. False for a run not known."""
+    if e.run != s.run:
+        return False
+    s.run = ""
+    s.run_failing = True
+    s.say(Level.ERROR, f"Run {e.run} could not be started: {e.reason}")
+    _plan(s, now)
+    return True
+
+
+def ended(s: State, e: RunEnded, now: float) -> bool:
+    """The run's main process has ended. False for a run not known."""
+    if e.run != s.run:
+        return False
+    s.run = ""
+    s.leftovers = e.leftovers
+    _tell_outcome(s, e, now)
+    _plan(s, now)
+    return True
+
+
+def _plan(s: State, now: float) -> None:
+    """Leave out the ticks that passed; a service is started again an interval after its end."""
+    interval_s = s.settings.interval_commands_s
+    if s.next_run_at == FOREVER:
+        return
+    if now - s.run_started_at >= SERVICE_TICKS * interval_s:
+        s.next_run_at = now + interval_s
+    elif now > s.next_run_at:
+        skipped = -((s.next_run_at - now) // interval_s)
+        s.next_run_at += interval_s * skipped
+        s.say(Level.CHECK, f"{skipped:.0f} ticks passed during the run and were skipped")
+
+
+def _tell_outcome(s: State, e: RunEnded, now: float) -> None:
+    """Every run with -v; without, only a change between success and failure."""
+    how = f"killed by signal {e.signal}" if e.signal else f"exit status {e.status}"
+    left = f", leaving {e.leftovers} processes behind" if e.leftovers else ""
+    text = f"Run {e.run} ended after {now - s.run_started_at:.3f} s: {how}{left}."
+    failing = e.status != 0 or e.signal != 0
+    if failing != s.run_failing and s.phase is Phase.WORKER:
+        s.run_failing = failing
+        again = "" if failing else " It succeeds again."
+        s.say(Level.WARNING if failing else Level.INFO, text + again)
+    else:
+        s.say(Level.CHECK, text)
+    if e.leftovers and s.phase is Phase.WORKER:
+        s.say_once(
+            "leftovers",
+            Level.INFO,
+            f"Run {e.run} left {e.leftovers} processes behind. They are part of the command and "
+            f"are ended at every hand-over.",
+        )
+
+
+def forget_tree(s: State) -> None:
+    """Nothing of the tree is alive."""
+    s.run = ""
+    s.run_started_at = NEVER
+    s.leftovers = 0
+    s.ending = False

@@ -1,0 +1,185 @@
+"""What one member knows and has promised: the whole state of the core, and nothing that decides.
+
+Every field holds an immutable value, so a shallow copy of a `State` is a complete one. Times are
+seconds on the member's own monotonic clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from ha_heartbeat.core.types import (
+    Ask,
+    Effect,
+    Evidence,
+    Level,
+    Phase,
+    Say,
+    Settings,
+    Terms,
+    View,
+    Wants,
+)
+
+NEVER: Final = float("-inf")
+"""A time before every other: "it has not happened"."""
+
+FOREVER: Final = float("inf")
+
+
+class LinkState(Enum):
+    """How far our own connection to the peer has come."""
+
+    NONE = "none"
+    CONNECTING = "connecting"
+    OPEN = "open"
+
+
+@dataclass(slots=True)
+class State:
+    """One member. Fields are grouped by the module that writes them."""
+
+    settings: Settings
+    terms: Terms
+    incarnation: str = ""
+
+    # the role (table, actions)
+    phase: Phase = Phase.LOOKING
+    phase_since: float = NEVER
+    worker_since: float = NEVER
+    looking_since: float = NEVER
+    supervised: tuple[str, int] = ("", 0)  # incarnation and epoch of the worker last logged
+    evidence: Evidence | None = None
+    stop_requests: int = 0
+    give_up_at: float = FOREVER  # when a hand-over stops waiting for the run to end by itself
+
+    # epochs (votes)
+    rank: int = 0
+    epoch: int = 0
+    epoch_seen: int = 0
+    epoch_granted: int = 0  # the highest that the peer can have taken on our vote
+    epoch_reserved: int = 0
+    epoch_seen_kept: int = 0  # as last written down
+
+    # the peer (watch)
+    messages: int = 0
+    peer: View | None = None
+    heard_at: float = NEVER
+    past: tuple[str, ...] = ()  # incarnations that a newer one has replaced
+    refused_checks: int = 0  # consecutive refusals, nothing heard in between
+    unanswered: int = 0  # checks made since the peer was last heard
+
+    # our connection to it (watch)
+    link: int = 0
+    link_state: LinkState = LinkState.NONE
+    link_since: float = NEVER  # when the attempt began: the date of a refusal's question
+    link_answered: bool = False
+    was_connected: bool = False
+    quick_probes: int = 0
+    ask_seq: int = 0
+    asks: tuple[tuple[int, float, Wants], ...] = ()  # the last two: number, time, what was wanted
+    ask_pending: bool = False
+    next_check_at: float = FOREVER
+
+    # its connection to us (watch)
+    inbound: int = 0  # 0: none
+    inbound_ask: Ask | None = None
+
+    # votes (votes)
+    abstain_until: float = NEVER
+    promised_until: float = NEVER
+    promised_to_candidate: bool = False
+    grant: Evidence | None = None  # what the event of this step gives us, if anything
+    lease_until: float = NEVER
+
+    # the command (schedule)
+    run: str = ""
+    run_started_at: float = NEVER
+    run_count: int = 0
+    next_run_at: float = FOREVER
+    skip_said: bool = False
+    run_failing: bool = False
+    leftovers: int = 0
+    ending: bool = False  # StopTree or KillTree was asked for and TreeGone is awaited
+
+    # the fence command (actions)
+    fence_started_at: float = NEVER
+    fence_running: bool = False
+    fence_retry_at: float = NEVER
+
+    # overlaps (actions)
+    overlap_s: float = 0.0
+    overlap_epoch: int = 0  # the epoch of the worker that stayed, then
+    overlap_noted: tuple[int, str] = (0, "")  # own epoch and peer incarnation last recorded
+
+    now: float = NEVER  # of the latest step
+    told: bool = False  # the peer's latest question was answered in this step
+    said: frozenset[str] = frozenset()
+    out: list[Effect] = field(default_factory=list)
+
+    @property
+    def tree_alive(self) -> bool:
+        """Whether anything of the command's tree may be alive."""
+        return self.run != "" or self.leftovers > 0 or self.ending
+
+    @property
+    def holding(self) -> bool:
+        """Whether the command runs here, may be started here, or may not have ended here yet."""
+        return self.phase in HOLDING or self.tree_alive
+
+    @property
+    def fallback(self) -> bool:
+        """Whether `--fallback` is in effect: on both sides it contradicts itself and is off."""
+        return self.settings.fallback and not (self.peer is not None and self.peer.fallback)
+
+    def say(self, level: Level, text: str) -> None:
+        """Add a line for the log."""
+        self.out.append(Say(level, text))
+
+    def say_once(self, key: str, level: Level, text: str) -> None:
+        """Add a line for the log unless `key` was said since it was last taken back."""
+        if key not in self.said:
+            self.said |= {key}
+            self.out.append(Say(level, text))
+
+    def take_back(self, *keys: str) -> None:
+        """Let lines said once be said again: what they were about has changed."""
+        if self.said:
+            self.said = self.said.difference(keys)
+
+
+HOLDING: Final = frozenset({Phase.WORKER, Phase.HANDING_OVER, Phase.STEPPING_DOWN, Phase.STOPPING})
+
+
+def view(s: State, now: float) -> View:
+    """What this member says of itself, as its next message."""
+    cfg = s.settings
+    s.messages += 1
+    holding = s.holding
+    return View(
+        cfg.member,
+        s.incarnation,
+        s.messages,
+        s.phase,
+        holding,
+        s.epoch_seen,
+        cfg.mode,
+        cfg.fallback,
+        s.rank,
+        now - s.worker_since if holding else 0.0,
+        s.overlap_s if s.overlap_epoch == s.epoch_seen else 0.0,
+        s.terms,
+    )
+
+
+def terms(cfg: Settings) -> Terms:
+    """What the two members compare when they meet."""
+    return Terms(
+        cfg.interval_test_s,
+        cfg.check_count,
+        cfg.interval_commands_s,
+        cfg.takeover.value,
+        cfg.command,
+    )

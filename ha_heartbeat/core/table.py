@@ -1,0 +1,487 @@
+"""The transition table: every phase against every kind of event, with a reason in words on each row.
+
+Read it with a finger: find the phase, find what happened, and the first row whose condition holds
+is what the member does. A pair that cannot occur says so; it raises under test and is logged and
+survived in the field. The picture in docs/states.md is made from this table.
+
+`WORKER` is the only phase in which a run is started. It is entered from `LOOKING`, `SUPERVISOR` and
+`FENCING` on evidence alone (`evidence`, `votes`), and from `HANDING_OVER`, which never gave it away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Final, NamedTuple, TypeAlias
+
+from ha_heartbeat.core import actions as do
+from ha_heartbeat.core import evidence, votes
+from ha_heartbeat.core.state import LinkState, State
+from ha_heartbeat.core.types import Asked, Event, FenceDone, Phase, Wants
+from ha_heartbeat.core.state import view
+
+
+class Kind(Enum):
+    """What an event means for the role, once its facts were noted."""
+
+    HEARD = "the peer was heard"
+    REFUSED = "the peer's host refused, and that proves it"
+    SILENT = "a check brought no answer"
+    TICK = "time has passed"
+    RUN_ENDED = "the run's main process ended"
+    TREE_GONE = "nothing of the tree is alive"
+    EXPIRED = "the guardian ended the tree at its deadline"
+    FENCE_DONE = "the fence command ended"
+    STOP = "the operator asks to stop"
+
+
+Guard: TypeAlias = Callable[[State, Event, float], bool]
+Action: TypeAlias = Callable[[State, Event, float], None]
+
+
+class Row(NamedTuple):
+    """One rule: if `when` holds, go to `then` (None: stay) and `do`; `why` is the reason."""
+
+    when: Guard
+    then: Phase | None
+    do: Action
+    why: str
+
+
+# -- conditions ------------------------------------------------------------------------------------
+
+
+def always(s: State, e: Event, now: float) -> bool:
+    """No condition."""
+    return True
+
+
+def granted(s: State, e: Event, now: float) -> bool:
+    """The peer gave its vote or the role, in an answer that is still fresh."""
+    return s.grant is not None and not s.tree_alive
+
+
+def peer_holds(s: State, e: Event, now: float) -> bool:
+    """The peer is worker, or its tree may be alive."""
+    return s.peer is not None and s.peer.holding
+
+
+def peer_may_go_first(s: State, e: Event, now: float) -> bool:
+    """The peer asks for our vote, and the tie goes to it."""
+    return (
+        isinstance(e, Asked)
+        and e.ask.wants is Wants.VOTE
+        and not s.tree_alive
+        and votes.goes_first(e.ask.view, view(s, now))[0]
+    )
+
+
+def preferred_peer_may_appear(s: State, e: Event, now: float) -> bool:
+    """At the start, a member with --fallback gives its peer some checks."""
+    return evidence.gives_preferred_peer_time(s)
+
+
+def tree_alive(s: State, e: Event, now: float) -> bool:
+    """Something of our own tree may be alive."""
+    return s.tree_alive
+
+
+def silent_and_fence(s: State, e: Event, now: float) -> bool:
+    """Silent for a lease, and there is a fence command to try."""
+    return (
+        s.settings.has_fence
+        and not s.tree_alive
+        and now >= s.fence_retry_at
+        and evidence.is_silent(s, now)
+    )
+
+
+def silent_and_acted_on(s: State, e: Event, now: float) -> bool:
+    """Silent for a lease, and the policy acts on silence."""
+    return evidence.acts_on_silence(s) and not s.tree_alive and evidence.is_silent(s, now)
+
+
+def silent(s: State, e: Event, now: float) -> bool:
+    """Silent for a lease."""
+    return evidence.is_silent(s, now)
+
+
+def heard_since_fence(s: State, e: Event, now: float) -> bool:
+    """The peer was heard after the fence command was started."""
+    return s.heard_at >= s.fence_started_at
+
+
+def fenced(s: State, e: Event, now: float) -> bool:
+    """The fence command vouches that the peer is off."""
+    return isinstance(e, FenceDone) and e.succeeded
+
+
+def policy_acts_on_silence(s: State, e: Event, now: float) -> bool:
+    """--takeover silence."""
+    return evidence.acts_on_silence(s)
+
+
+def peer_is_later_worker(s: State, e: Event, now: float) -> bool:
+    """Both are worker, and the peer took over later."""
+    p = s.peer
+    return (
+        p is not None
+        and p.phase is Phase.WORKER
+        and (p.epoch, p.member, p.incarnation) > (s.epoch, s.settings.member, s.incarnation)
+    )
+
+
+def peer_overlapped(s: State, e: Event, now: float) -> bool:
+    """The peer is, or says that it was, worker at the same time."""
+    p = s.peer
+    return p is not None and (p.holding or (p.overlap_s > 0 and p.epoch == s.epoch))
+
+
+def fallback_due(s: State, e: Event, now: float) -> bool:
+    """The preferred peer supervises us, and hears and answers."""
+    return (
+        s.fallback
+        and not s.ending
+        and s.peer is not None
+        and s.peer.phase is Phase.SUPERVISOR
+        and s.link_state is LinkState.OPEN
+        and s.link_answered
+        and s.inbound_ask is not None
+    )
+
+
+def fallback_due_and_idle(s: State, e: Event, now: float) -> bool:
+    """The preferred peer is there, and nothing of the command is alive."""
+    return not s.tree_alive and fallback_due(s, e, now)
+
+
+def peer_left(s: State, e: Event, now: float) -> bool:
+    """The peer says goodbye."""
+    return s.peer is not None and s.peer.phase is Phase.STOPPED
+
+
+def replaced_perhaps(s: State, e: Event, now: float) -> bool:
+    """Our lease ran out, and the peer may have acted on our silence."""
+    return evidence.may_have_been_replaced(s, now)
+
+
+def missed_a_check(s: State, e: Event, now: float) -> bool:
+    """A whole check interval brought no answer."""
+    return s.unanswered > 1
+
+
+def waited_enough(s: State, e: Event, now: float) -> bool:
+    """The run had its time to end by itself."""
+    return now >= s.give_up_at
+
+
+# -- rows used in more than one place --------------------------------------------------------------
+
+
+def nothing(s: State, e: Event, now: float) -> None:
+    """The facts are noted, and nothing follows for the role."""
+
+
+def stay(why: str) -> Row:
+    """The last row of a cell: nothing follows, for this reason."""
+    return Row(always, None, nothing, why)
+
+
+IMPOSSIBLE: Final[tuple[Row, ...]] = ()
+"""A pair that cannot occur."""
+
+GRANTED = Row(
+    granted,
+    Phase.WORKER,
+    do.take_over_granted,
+    "the peer promised for a lease that nothing runs there, in answer to a question still fresh",
+)
+FENCE = Row(
+    silent_and_fence,
+    Phase.FENCING,
+    do.start_fence,
+    "silence proves nothing, but the operator gave a command that can make sure",
+)
+ACT_ON_SILENCE = Row(
+    silent_and_acted_on,
+    Phase.WORKER,
+    do.take_over_silent,
+    "--takeover silence prefers a second worker to none",
+)
+REFUSAL = Row(
+    always,
+    Phase.WORKER,
+    do.take_over_refused,
+    "every process of the peer's tree holds its port, so a refusal proves that none is alive",
+)
+GOODBYE = Row(
+    always,
+    Phase.STOPPED,
+    do.say_goodbye,
+    "nothing is alive here, so the peer may take over in the same moment",
+)
+LAPSE = Row(
+    replaced_perhaps,
+    Phase.LOOKING,
+    do.lapse,
+    "whoever was paused for longer than its lease may wake up beside its successor",
+)
+STEP_DOWN = Row(
+    peer_is_later_worker,
+    Phase.STEPPING_DOWN,
+    do.step_down,
+    "of two workers the later epoch stays: stores that compare epochs refuse the earlier anyway",
+)
+RELEASE = Row(
+    always,
+    Phase.SUPERVISOR,
+    do.release,
+    "the role is given away only when nothing of the tree is alive",
+)
+
+LOOK_AGAIN = Row(
+    always, None, do.look_again, "nothing of the lapsed lease is alive, so a vote may be asked for"
+)
+SUPERVISE = Row(
+    peer_holds, Phase.SUPERVISOR, do.supervise_worker, "nobody takes a role from a live worker"
+)
+
+# -- the table -------------------------------------------------------------------------------------
+
+TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
+    Phase.LOOKING: {
+        Kind.HEARD: (
+            GRANTED,
+            SUPERVISE,
+            Row(
+                peer_may_go_first,
+                Phase.SUPERVISOR,
+                do.supervise_candidate,
+                "both apply the same rule to the same two views, so only one of them goes first",
+            ),
+            stay("our own question is under way, and the tie goes to us"),
+        ),
+        Kind.REFUSED: (
+            Row(tree_alive, None, nothing, "our own tree has to be gone before a new run"),
+            Row(
+                preferred_peer_may_appear,
+                None,
+                do.say_preferred,
+                "with --fallback the peer is preferred, so it may appear first",
+            ),
+            REFUSAL,
+        ),
+        Kind.SILENT: (stay("one check proves nothing; the next tick judges the silence"),),
+        Kind.TICK: (
+            Row(tree_alive, None, nothing, "our own tree has to be gone before anything else"),
+            FENCE,
+            ACT_ON_SILENCE,
+            Row(
+                silent,
+                Phase.SUPERVISOR,
+                do.wait_for_proof,
+                "--takeover proof never acts on silence, so it waits for evidence",
+            ),
+            stay("the silence has not lasted for a lease, or was not asked into often enough"),
+        ),
+        Kind.RUN_ENDED: (stay("the tree of the lapsed lease is being ended"),),
+        Kind.TREE_GONE: (LOOK_AGAIN,),
+        Kind.EXPIRED: (LOOK_AGAIN,),
+        Kind.FENCE_DONE: (stay("the fence was started before the lease lapsed: it is outdated"),),
+        Kind.STOP: (
+            Row(
+                tree_alive, Phase.STOPPING, do.begin_stop, "the tree ends before the goodbye is said"
+            ),
+            GOODBYE,
+        ),
+    },
+    Phase.SUPERVISOR: {
+        Kind.HEARD: (
+            GRANTED,
+            Row(peer_holds, None, do.note_worker, "the worker is alive: that is what is watched"),
+            stay("nobody runs; the vote is being asked for, or was given"),
+        ),
+        Kind.REFUSED: (REFUSAL,),
+        Kind.SILENT: (stay("one check proves nothing; the next tick judges the silence"),),
+        Kind.TICK: (
+            FENCE,
+            ACT_ON_SILENCE,
+            Row(silent, None, do.wait_for_proof, "--takeover proof never acts on silence"),
+            stay("the worker was heard less than a lease ago"),
+        ),
+        Kind.RUN_ENDED: (stay("the tree of the lapsed lease is being ended"),),
+        Kind.TREE_GONE: (LOOK_AGAIN,),
+        Kind.EXPIRED: (LOOK_AGAIN,),
+        Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
+        Kind.STOP: (
+            Row(
+                tree_alive, Phase.STOPPING, do.begin_stop, "the tree ends before the goodbye is said"
+            ),
+            GOODBYE,
+        ),
+    },
+    Phase.FENCING: {
+        Kind.HEARD: (GRANTED, stay("the fence command cannot be called back; its end decides")),
+        Kind.REFUSED: (REFUSAL,),
+        Kind.SILENT: (stay("the fence command is running"),),
+        Kind.TICK: (stay("the fence command is running"),),
+        Kind.RUN_ENDED: IMPOSSIBLE,
+        Kind.TREE_GONE: (stay("a guardian was replaced, and nothing ran under it"),),
+        Kind.EXPIRED: IMPOSSIBLE,
+        Kind.FENCE_DONE: (
+            Row(
+                heard_since_fence,
+                Phase.SUPERVISOR,
+                do.fence_void,
+                "evidence is void as soon as the peer is heard after its question was put",
+            ),
+            Row(
+                fenced,
+                Phase.WORKER,
+                do.take_over_fenced,
+                "the operator's command exited 0: the peer is off",
+            ),
+            Row(
+                policy_acts_on_silence,
+                Phase.WORKER,
+                do.take_over_unfenced,
+                "--takeover silence acts without proof, too",
+            ),
+            Row(
+                always,
+                Phase.SUPERVISOR,
+                do.fence_failed,
+                "a fence that failed proves nothing; it is tried again after a lease",
+            ),
+        ),
+        Kind.STOP: (GOODBYE,),
+    },
+    Phase.WORKER: {
+        Kind.HEARD: (
+            STEP_DOWN,
+            Row(
+                peer_overlapped,
+                None,
+                do.note_overlap,
+                "the earlier worker steps down; what happened is recorded on both sides",
+            ),
+            Row(
+                fallback_due_and_idle,
+                Phase.SUPERVISOR,
+                do.release,
+                "the preferred peer is there and nothing has to end first",
+            ),
+            Row(
+                fallback_due,
+                Phase.HANDING_OVER,
+                do.begin_hand_over,
+                "--fallback gives the role to the preferred peer when it is up again",
+            ),
+            Row(peer_left, None, do.say_peer_left, "a worker needs no supervisor to go on"),
+            stay("this member is worker, and the peer knows it"),
+        ),
+        Kind.REFUSED: (
+            Row(always, None, do.say_peer_gone, "a worker needs no supervisor to go on"),
+        ),
+        Kind.SILENT: (
+            Row(always, None, do.say_peer_silent, "a worker needs no supervisor to go on"),
+        ),
+        Kind.TICK: (LAPSE, stay("the lease is extended with each check, and due runs are started")),
+        Kind.RUN_ENDED: (stay("the next run starts at its tick"),),
+        Kind.TREE_GONE: (
+            Row(always, None, do.forget_run, "the role is still ours; runs start at their ticks"),
+        ),
+        Kind.EXPIRED: (
+            LAPSE,
+            Row(always, None, do.go_on, "without action on silence nobody can have taken over"),
+        ),
+        Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
+        Kind.STOP: (
+            Row(
+                tree_alive, Phase.STOPPING, do.begin_stop, "the tree ends before the role is given up"
+            ),
+            GOODBYE,
+        ),
+    },
+    Phase.HANDING_OVER: {
+        Kind.HEARD: (
+            STEP_DOWN,
+            Row(
+                peer_left, Phase.WORKER, do.undo_hand_over, "a peer that says goodbye takes nothing"
+            ),
+            stay("the run has its time to end"),
+        ),
+        Kind.REFUSED: (
+            Row(always, Phase.WORKER, do.undo_hand_over, "a dead peer cannot take the role"),
+        ),
+        Kind.SILENT: (
+            LAPSE,
+            Row(always, Phase.WORKER, do.undo_hand_over, "a silent peer may not take the role"),
+        ),
+        Kind.TICK: (
+            LAPSE,
+            Row(
+                missed_a_check,
+                Phase.WORKER,
+                do.undo_hand_over,
+                "a silent peer may not take the role",
+            ),
+            Row(waited_enough, None, do.end_tree, "the run had the stop timeout to end by itself"),
+            stay("the run has its time to end"),
+        ),
+        Kind.RUN_ENDED: (
+            Row(tree_alive, None, do.end_tree, "what the run left behind is part of the tree"),
+            RELEASE,
+        ),
+        Kind.TREE_GONE: (RELEASE,),
+        Kind.EXPIRED: (LAPSE, RELEASE),
+        Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
+        Kind.STOP: (
+            Row(
+                tree_alive, Phase.STOPPING, do.begin_stop, "the tree ends before the role is given up"
+            ),
+            GOODBYE,
+        ),
+    },
+    Phase.STEPPING_DOWN: {
+        Kind.HEARD: (stay("the other worker goes on; this one is ending"),),
+        Kind.REFUSED: (stay("whatever became of the other worker, this tree is ending first"),),
+        Kind.SILENT: (stay("whatever became of the other worker, this tree is ending first"),),
+        Kind.TICK: (stay("the guardian ends the tree after the stop timeout"),),
+        Kind.RUN_ENDED: (stay("the run ended, but perhaps not all of its tree"),),
+        Kind.TREE_GONE: (
+            Row(always, Phase.SUPERVISOR, do.stepped_down, "nothing of the tree is alive"),
+        ),
+        Kind.EXPIRED: (
+            Row(always, Phase.SUPERVISOR, do.stepped_down, "nothing of the tree is alive"),
+        ),
+        Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
+        Kind.STOP: (
+            Row(always, Phase.STOPPING, do.begin_stop, "the tree ends before the goodbye is said"),
+        ),
+    },
+    Phase.STOPPING: {
+        Kind.HEARD: (stay("the tree ends before the role is given up"),),
+        Kind.REFUSED: (stay("the tree ends, whether anybody takes over or not"),),
+        Kind.SILENT: (stay("the tree ends, whether anybody takes over or not"),),
+        Kind.TICK: (stay("the guardian ends the tree after the stop timeout"),),
+        Kind.RUN_ENDED: (stay("the run ended, but perhaps not all of its tree"),),
+        Kind.TREE_GONE: (GOODBYE,),
+        Kind.EXPIRED: (GOODBYE,),
+        Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
+        Kind.STOP: (
+            Row(
+                always,
+                None,
+                do.hurry_stop,
+                "a second request skips the waiting, never the release",
+            ),
+        ),
+    },
+    Phase.STOPPED: {
+        kind: (stay("this member has said goodbye"),)
+        for kind in Kind
+        if kind not in (Kind.RUN_ENDED, Kind.EXPIRED)
+    }
+    | {Kind.RUN_ENDED: IMPOSSIBLE, Kind.EXPIRED: IMPOSSIBLE},
+}

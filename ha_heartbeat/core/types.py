@@ -1,0 +1,416 @@
+"""The words of the core: what it is told (events), what it says (messages), what it asks for (effects).
+
+Everything here is immutable and plain, so that a state can be copied, compared and replayed. Times
+are seconds on the member's own monotonic clock, which counts suspend; no wall clock appears.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple, TypeAlias
+
+
+class Mode(Enum):
+    """The mode a member is started in: a preference, never a right."""
+
+    WORKER = "worker"
+    SUPERVISOR = "supervisor"
+
+
+class TakeoverPolicy(Enum):
+    """What silence allows: acting on it (the original's way), or never."""
+
+    SILENCE = "silence"
+    PROOF = "proof"
+
+
+class Phase(Enum):
+    """Where a member stands. `WORKER` is the only phase in which a run may be started."""
+
+    LOOKING = "looking"
+    SUPERVISOR = "supervisor"
+    FENCING = "fencing"
+    WORKER = "worker"
+    HANDING_OVER = "handing-over"
+    STEPPING_DOWN = "stepping-down"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class Evidence(Enum):
+    """Why a member may become worker (DESIGN 3); logged, remembered and shown with each takeover."""
+
+    RELEASED = "released"
+    REFUSED = "refused"
+    FENCED = "fenced"
+    VOTED = "voted"
+    SILENT = "silent"
+
+
+class Settings(NamedTuple):
+    """What one member was started with, as far as decisions depend on it.
+
+    All spans are seconds > 0; `check_count` >= 1; `rank` is 0 or 1 and differs between the two
+    members, so that the epochs they choose never collide.
+    """
+
+    member: str
+    service: str
+    peer: str
+    mode: Mode = Mode.SUPERVISOR
+    fallback: bool = False
+    interval_test_s: float = 10.0
+    check_count: int = 3
+    interval_commands_s: float = 30.0
+    stop_timeout_s: float = 10.0
+    takeover: TakeoverPolicy = TakeoverPolicy.SILENCE
+    distrust_refused: bool = False
+    has_fence: bool = False
+    command: str = ""
+    rank: int = 0
+
+    @property
+    def lease_s(self) -> float:
+        """D of the design: how long a vote or a lease lasts."""
+        return self.interval_test_s * self.check_count
+
+    @property
+    def check_period_s(self) -> float:
+        """Time between checks: interval-test is its maximum, and a lease holds at least two."""
+        return self.interval_test_s if self.check_count > 1 else self.interval_test_s / 2
+
+
+class Terms(NamedTuple):
+    """What a member tells its peer of its settings, so that the two can be compared when they meet."""
+
+    interval_test_s: float
+    check_count: int
+    interval_commands_s: float
+    takeover: str
+    command: str
+
+
+class View(NamedTuple):
+    """What a member says of itself in every message.
+
+    `number` grows with every message of an incarnation, so that of two the later one is known;
+    `holding` is true while it is worker or anything of its command's tree may still be alive;
+    `epoch` is the highest epoch it knows of, its own while it is worker; `worker_for_s` is how long
+    it has been worker, 0 when it is not; `overlap_s` is for how long, at most, it was worker at the
+    same time as the member it is talking to, 0 when it never was.
+    """
+
+    member: str
+    incarnation: str
+    number: int
+    phase: Phase
+    holding: bool
+    epoch: int
+    mode: Mode
+    fallback: bool
+    rank: int
+    worker_for_s: float
+    overlap_s: float
+    terms: Terms
+
+
+class Wants(Enum):
+    """What a question asks for besides an answer."""
+
+    NOTHING = "nothing"
+    VOTE = "vote"
+    RENEWAL = "renewal"
+    ROLE = "role"
+
+
+class Ask(NamedTuple):
+    """A check: "are you there, and may I?" `lease_s` is the asker's D, for which a vote is given."""
+
+    service: str
+    seq: int
+    view: View
+    wants: Wants
+    lease_s: float
+
+
+class Answer(NamedTuple):
+    """An answer to question `seq` of incarnation `to`; a later one to the same question supersedes it.
+
+    `vote`: the answerer neither runs nor votes otherwise for the asker's D from now on.
+    `released`: it was worker, its command has ended, and it is not worker any more.
+    `reason`: why what was asked for is not given; "" otherwise.
+    """
+
+    seq: int
+    to: str
+    view: View
+    vote: bool
+    released: bool
+    reason: str
+
+
+Message: TypeAlias = Ask | Answer
+
+
+# -- events: what the shell tells the core ---------------------------------------------------------
+
+
+class Started(NamedTuple):
+    """The member has bound its port and may look for its peer. First event, given once."""
+
+    incarnation: str
+    epoch_seen: int
+    epoch_reserved: int
+
+
+class Tick(NamedTuple):
+    """The time asked for by `Core.wake_at` has come (or any other time: a tick is never wrong)."""
+
+
+class Connected(NamedTuple):
+    """Attempt `link` reached a listening port at the peer's address."""
+
+    link: int
+
+
+class Refused(NamedTuple):
+    """Attempt `link` was refused by the peer's host."""
+
+    link: int
+
+
+class Unreachable(NamedTuple):
+    """Attempt `link` failed in a way that proves nothing; `reason` is for the log."""
+
+    link: int
+    reason: str
+
+
+class LinkBroken(NamedTuple):
+    """The connection made by attempt `link` has ended; `reason` is for the log."""
+
+    link: int
+    reason: str
+
+
+class Asked(NamedTuple):
+    """A question arrived on inbound connection `conn`."""
+
+    conn: int
+    ask: Ask
+
+
+class Answered(NamedTuple):
+    """An answer arrived on the connection made by attempt `link`."""
+
+    link: int
+    answer: Answer
+
+
+class InboundClosed(NamedTuple):
+    """Inbound connection `conn` has ended."""
+
+    conn: int
+
+
+class RunStarted(NamedTuple):
+    """The guardian has started run `run`."""
+
+    run: str
+
+
+class RunFailed(NamedTuple):
+    """Run `run` could not be started; `reason` is a sentence. Nothing of it is alive."""
+
+    run: str
+    reason: str
+
+
+class RunEnded(NamedTuple):
+    """The main process of run `run` has ended, leaving `leftovers` descendants alive."""
+
+    run: str
+    status: int
+    signal: int
+    leftovers: int
+
+
+class Leftovers(NamedTuple):
+    """The number of descendants that outlive their run has changed."""
+
+    processes: int
+
+
+class TreeGone(NamedTuple):
+    """Nothing of the command's tree is alive (the answer to `StopTree` or `KillTree`)."""
+
+
+class Expired(NamedTuple):
+    """The guardian ended the tree because the lease was not extended in time."""
+
+
+class GuardianLost(NamedTuple):
+    """The guardian died; whatever it guarded has been killed; another one is being started."""
+
+    reason: str
+
+
+class FenceDone(NamedTuple):
+    """The fence command asked for by `RunFence` has ended; only `succeeded` proves anything."""
+
+    succeeded: bool
+    detail: str
+
+
+class StopRequested(NamedTuple):
+    """The operator asks this member to end (SIGTERM or SIGINT); again: without waiting."""
+
+
+Event: TypeAlias = (
+    Started
+    | Tick
+    | Connected
+    | Refused
+    | Unreachable
+    | LinkBroken
+    | Asked
+    | Answered
+    | InboundClosed
+    | RunStarted
+    | RunFailed
+    | RunEnded
+    | Leftovers
+    | TreeGone
+    | Expired
+    | GuardianLost
+    | FenceDone
+    | StopRequested
+)
+
+
+# -- effects: what the core asks the shell to do ---------------------------------------------------
+
+
+class Connect(NamedTuple):
+    """Open a connection to the peer, dropping the one before; report under the name `link`.
+
+    `probe` says that an earlier connection broke and the question is whether anybody is left there:
+    the address of that connection is asked again, whatever its name resolves to by now.
+    """
+
+    link: int
+    probe: bool
+
+
+class Disconnect(NamedTuple):
+    """Drop the connection or attempt `link`; nothing of it is reported any more."""
+
+    link: int
+
+
+class SendAsk(NamedTuple):
+    """Send a question on the connection made by attempt `link`."""
+
+    link: int
+    ask: Ask
+
+
+class SendAnswer(NamedTuple):
+    """Send an answer on inbound connection `conn`."""
+
+    conn: int
+    answer: Answer
+
+
+class StartRun(NamedTuple):
+    """Start the command as run `run` of `epoch`, under the lease last extended."""
+
+    run: str
+    epoch: int
+
+
+class ExtendLease(NamedTuple):
+    """The right to run now lasts until `kill_at`: SIGTERM at `term_at` and SIGKILL then, if not extended."""
+
+    term_at: float
+    kill_at: float
+
+
+class StopTree(NamedTuple):
+    """SIGTERM to the whole tree now, SIGKILL after `grace_s`; report `TreeGone`."""
+
+    grace_s: float
+
+
+class KillTree(NamedTuple):
+    """SIGKILL to the whole tree now; report `TreeGone`."""
+
+
+class RunFence(NamedTuple):
+    """Run the operator's fence command against the peer; report `FenceDone`."""
+
+
+class Remember(NamedTuple):
+    """Keep on disk. `epoch_reserved` is written ahead of need, so that a takeover waits for no disk.
+
+    The shell may write it in the background, but a member must not become worker with an epoch
+    (`RoleChanged`) above the one last reserved on disk: then it waits for the write.
+    """
+
+    epoch_seen: int
+    epoch_reserved: int
+
+
+class RecordOverlap(NamedTuple):
+    """Both members were worker at once, for at most `seconds`; keep it on disk."""
+
+    peer: str
+    own_epoch: int
+    peer_epoch: int
+    seconds: float
+
+
+class Level(Enum):
+    """How loud a line of the log is. CHECK is shown with `--verbose` only."""
+
+    CHECK = "check"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Say(NamedTuple):
+    """One line of the log: a sentence for a person; shown with the role and epoch by the shell."""
+
+    level: Level
+    text: str
+
+
+class RoleChanged(NamedTuple):
+    """The member's phase is now `phase`; `evidence` is what made it worker, None otherwise."""
+
+    phase: Phase
+    epoch: int
+    evidence: Evidence | None
+
+
+class Exit(NamedTuple):
+    """The tree is gone and everything was said: flush the connections, end the guardian, exit 0."""
+
+
+Effect: TypeAlias = (
+    Connect
+    | Disconnect
+    | SendAsk
+    | SendAnswer
+    | StartRun
+    | ExtendLease
+    | StopTree
+    | KillTree
+    | RunFence
+    | Remember
+    | RecordOverlap
+    | Say
+    | RoleChanged
+    | Exit
+)

@@ -1,0 +1,157 @@
+"""Votes, promises, leases and epochs: who may run, for how long, and under which number.
+
+The rules are those of leases with bounded clock drift (Gray and Cheriton, "Leases: an efficient
+fault-tolerant mechanism for distributed file cache consistency", SOSP 1989): the one who relies on
+a vote counts it from before it asked and shortens it, the one who gave it counts from after it
+answered and lengthens it. Then the first has stopped before the second is free, whatever the
+network did in between.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ha_heartbeat.core.state import NEVER, State
+from ha_heartbeat.core.types import Ask, Mode, Phase, View, Wants
+
+DRIFT: Final = 0.01
+"""How much faster one machine's clock may run than the other's: each side allows for 1 %."""
+
+KILL_MARGIN_S: Final = 0.05
+"""How long SIGKILL may take to end a process tree; at most a twentieth of the lease."""
+
+
+def relied_on_s(lease_s: float) -> float:
+    """How long the receiver of a vote may rely on it, from when it sent the question."""
+    return lease_s * (1 - DRIFT)
+
+
+def kept_s(lease_s: float) -> float:
+    """How long the giver of a vote keeps to it, from when it answered."""
+    return lease_s * (1 + DRIFT)
+
+
+# -- giving a vote ---------------------------------------------------------------------------------
+
+
+def goes_first(a: View, b: View) -> tuple[bool, str]:
+    """Whether `a` goes before `b` when nobody runs, and the reason.
+
+    Both members apply this to the same two views, so they agree without another round: WORKER mode
+    first, then away from the one that prefers its peer (--fallback), then by member name. With
+    --fallback on both sides it contradicts itself, and decides nothing.
+    """
+    if a.mode is not b.mode:
+        first = a if a.mode is Mode.WORKER else b
+        return first is a, f"{first.member} goes first: it was started in WORKER mode"
+    if a.fallback is not b.fallback:
+        first = b if a.fallback else a
+        return first is a, f"{first.member} goes first: its peer prefers it (--fallback)"
+    first = min(a, b, key=lambda v: (v.member, v.incarnation))
+    return first is a, f"{first.member} goes first by name: neither is preferred"
+
+
+def answer_to(s: State, ask: Ask, own: View, now: float) -> tuple[bool, str]:
+    """Whether `ask` gets this member's vote, and why not ("" when nothing was refused).
+
+    A vote is a promise that nothing runs here, so it is never given while anything may: neither as
+    worker nor while a process of the command's tree may be alive. A member that has just started
+    may vote for its peer, though it abstains for itself: whatever it promised before its start, it
+    promised to that peer or to itself, and nothing of its own former life is alive, for then it
+    could not have bound its port.
+    """
+    if ask.wants is Wants.NOTHING:
+        return False, ""
+    if ask.wants is Wants.ROLE:
+        return False, _keeps_role(s)
+    if own.holding:
+        if s.phase is Phase.WORKER:
+            return False, f"{own.member} is worker, epoch {s.epoch}"
+        return False, f"the command's processes on {own.member} have not all ended yet"
+    if ask.wants is Wants.VOTE and s.phase is not Phase.STOPPED:
+        own_first, reason = goes_first(own, ask.view)
+        if own_first and now >= s.promised_until:
+            return False, reason
+    promise(s, ask, now)
+    return True, ""
+
+
+def promise(s: State, ask: Ask, now: float) -> None:
+    """Keep to a vote for the asker's lease, whatever this member's own settings are."""
+    s.promised_until = max(s.promised_until, now + kept_s(ask.lease_s))
+    s.promised_to_candidate = ask.wants is not Wants.RENEWAL
+    if s.promised_to_candidate:
+        # It may die as worker before it says a word, and its successor's epoch must be higher.
+        taken = next_epoch(max(s.epoch_seen, ask.view.epoch), ask.view.rank)
+        s.epoch_granted = max(s.epoch_granted, taken)
+
+
+def free_promise(s: State) -> None:
+    """The one it was given to is proved not to use it any more."""
+    s.promised_until = NEVER
+    s.promised_to_candidate = False
+
+
+def _keeps_role(s: State) -> str:
+    if s.phase is Phase.WORKER and not s.fallback:
+        return f"{s.settings.member} keeps the role: it was not started with --fallback"
+    return ""
+
+
+# -- using a vote ----------------------------------------------------------------------------------
+
+
+def may_ask_for_vote(s: State, now: float) -> bool:
+    """Whether this member may compete for the worker's role at all.
+
+    Not while it is promised to its peer, not while anything of its own tree is alive, and not
+    against a worker: nobody ever takes the role from a live worker.
+    """
+    return (
+        (s.phase is Phase.LOOKING or s.phase is Phase.SUPERVISOR)
+        and not s.tree_alive
+        and now >= s.promised_until
+        and (s.peer is None or not s.peer.holding)
+    )
+
+
+def is_fresh(s: State, asked_at: float, now: float) -> bool:
+    """Whether what was answered to a question sent at `asked_at` may still be relied on."""
+    return now - asked_at <= relied_on_s(s.settings.lease_s)
+
+
+def promise_blocks(s: State, now: float) -> bool:
+    """Whether a promise to the peer forbids to run even though the peer now votes for us.
+
+    A promise made to a worker ends when that worker says that it is none; one made to a candidate
+    does not: both may have voted for each other at once, and then neither may run on it.
+    """
+    return s.promised_to_candidate and now < s.promised_until
+
+
+# -- the lease -------------------------------------------------------------------------------------
+
+
+def lease_from(s: State, asked_at: float) -> tuple[float, float, float]:
+    """Lease end, SIGTERM time and SIGKILL time of a right to run that was confirmed at `asked_at`.
+
+    The tree must be dead at the lease's end, so SIGKILL comes a margin earlier, and SIGTERM the
+    stop timeout before that; with a lease too short for it, a quarter of the lease, so that a
+    member that is merely late does not end its command.
+    """
+    lease_s = s.settings.lease_s
+    end = asked_at + relied_on_s(lease_s)
+    kill_at = end - min(KILL_MARGIN_S, lease_s / 20)
+    return end, kill_at - min(s.settings.stop_timeout_s, lease_s / 4), kill_at
+
+
+# -- epochs ----------------------------------------------------------------------------------------
+
+
+def next_epoch(seen: int, rank: int) -> int:
+    """The next epoch of a member of this rank: even for one and odd for the other.
+
+    So the two never choose the same one, not even while they cannot hear each other.
+    """
+    epoch = seen + 1
+    return epoch if epoch % 2 == rank else epoch + 1

@@ -1,0 +1,1 @@
+"""The shell does what the core asks for, and decides nothing."""

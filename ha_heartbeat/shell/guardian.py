@@ -1,0 +1,401 @@
+"""The member's handle on its guardian: orders out, reports in, and never without one for long.
+
+When the guardian is lost, by a kill -9 or for want of memory, this first kills and reaps whatever
+of its tree is left, then says so, then starts another. Nothing here blocks the event loop, and
+nothing decides when a run is due or a lease is over.
+
+A process has one handle: what the guardian of another would leave behind looks like its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import NamedTuple
+
+from ha_heartbeat.guardian import __file__ as _guardian_file
+from ha_heartbeat.guardian.clock import now_ns
+from ha_heartbeat.guardian.protocol import (
+    VERSION,
+    Decoder,
+    End,
+    Ended,
+    Expired,
+    Extend,
+    Failed,
+    Gone,
+    Kill,
+    Leftovers,
+    Message,
+    Order,
+    ProtocolError,
+    Ready,
+    Run,
+    Started,
+    Stop,
+    encode,
+)
+
+if sys.platform == "linux":
+    from ha_heartbeat.guardian import cgroup, sweep
+    from ha_heartbeat.guardian.linux import become_subreaper
+if sys.platform != "win32":
+    from ha_heartbeat.guardian.posix import kill_groups
+
+RETRY_S = 1.0
+"""The least time from one start of a guardian to the next."""
+UNREAD_LIMIT_BYTES = 1024 * 1024
+"""A guardian that leaves so much unread has stopped working and is replaced."""
+_LEAVE_S = 1.0
+"""What a guardian that has hung up is given to be gone before it is killed."""
+_FIRST_PAUSE_S = 0.002
+_LAST_PAUSE_S = 1.0
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(_guardian_file))))
+_PROGRAM = (
+    "import sys; sys.path.insert(0, {root!r}); from ha_heartbeat.guardian.main import main; main()"
+)
+
+
+class Lost(NamedTuple):
+    """There is no guardian, and nothing is left of the tree that it guarded."""
+
+    reason: str
+
+
+Event = Ready | Started | Failed | Ended | Leftovers | Expired | Gone | Lost
+
+
+class GuardianError(RuntimeError):
+    """No guardian could be started; the text is a sentence for a human."""
+
+
+class _Link(asyncio.Protocol):
+    """One guardian process and the channel to it, from its start to its end."""
+
+    def __init__(self, process: subprocess.Popen[bytes], hear: Callable[[Message], None]) -> None:
+        self.process = process
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.broken = ""
+        self._hear = hear
+        self._decoder = Decoder()
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._decoder.feed(data)
+        try:
+            for message in self._decoder.messages():
+                if isinstance(message, Ready) and not self.ready.done():
+                    self.ready.set_result(None)
+                self._hear(message)
+        except ProtocolError as problem:
+            self.abandon(f"what it says is not understood: {problem}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        for future in (self.ready, self.closed):
+            if not future.done():
+                future.set_result(None)
+
+    @property
+    def up(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, order: Order) -> None:
+        """Queue an order. Raises ProtocolError for one that cannot be sent."""
+        frame = encode(order)
+        if self._transport is not None:
+            self._transport.write(frame)
+            if self._transport.get_write_buffer_size() > UNREAD_LIMIT_BYTES + len(frame):
+                self.abandon("it does not read its orders")
+
+    def abandon(self, reason: str) -> None:
+        """Kill the guardian; it is lost for that reason."""
+        self.broken = self.broken or reason
+        self.process.kill()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def obituary(self) -> str:
+        """Why it is no more, as a sentence; the process has been waited for."""
+        code = self.process.returncode
+        if self.broken:
+            return f"the guardian was killed: {self.broken}"
+        if code is not None and code < 0:
+            return f"the guardian was killed by signal {-code}"
+        return f"the guardian ended with exit status {code}"
+
+
+class Guardian:
+    """A guardian, and another when that one is lost.
+
+    listeners: file descriptors (Windows: handles) of the member's listening sockets.
+    stop_timeout_s: from SIGTERM to SIGKILL for the tree when the member dies, in seconds.
+    on_event: gets every report, in order, in the event loop; must not raise.
+    spare: pids of children with a session of their own that the member started beside the
+        guardian (Linux); they survive the loss of a guardian, with all that is below them.
+        Children in the member's own session do in any case. Asked in the event loop.
+    stdout, stderr: descriptors for the output of guardian and runs; None is the member's own.
+    variant: one of ha_heartbeat.guardian.tree.VARIANTS; None is the platform's.
+    """
+
+    def __init__(
+        self,
+        *,
+        listeners: Sequence[int],
+        stop_timeout_s: float,
+        on_event: Callable[[Event], None],
+        variant: str | None = None,
+        spare: Callable[[], Collection[int]] = tuple,
+        stdout: int | None = None,
+        stderr: int | None = None,
+    ) -> None:
+        self._listeners = tuple(listeners)
+        self._stop_timeout_s = stop_timeout_s
+        self._on_event = on_event
+        self._variant = variant or ""
+        self._spare = spare
+        self._output = (stdout, stderr)
+        self._link: _Link | None = None
+        self._mender: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
+        self._cleared = True  # nothing of a lost guardian's tree is left
+        self._started_s = float("-inf")
+        self._unanswered: set[int] = set()
+        self._groups: dict[int, int] = {}  # run -> pid, of those with something left
+        self._owes_gone = False
+
+    @property
+    def pid(self) -> int | None:
+        """The guardian's process id; None while there is none."""
+        return self._link.process.pid if self._link is not None else None
+
+    async def start(self) -> None:
+        """Start the guardian and wait until it listens. Raises GuardianError when it does not."""
+        if sys.platform == "linux" and self._variant != "posix":
+            become_subreaper()
+        await self._open()
+
+    def run(self, order: Run) -> None:
+        """Start a run; answered by Started or Failed."""
+        self._unanswered.add(order.run)
+        try:
+            if not self._send(order):
+                self._fail(order.run, "there is no guardian at the moment")
+        except ProtocolError as problem:
+            self._fail(order.run, str(problem))
+
+    def extend(self, term_at_ns: int, kill_at_ns: int) -> None:
+        """The lease as it now stands; times on clock.now_ns()."""
+        self._send(Extend(term_at_ns, kill_at_ns))
+
+    def stop(self, grace_s: float) -> None:
+        """SIGTERM to the whole tree, SIGKILL after the grace; answered by Gone."""
+        self._clear_out(Stop(round(grace_s * 1e9)))
+
+    def kill(self) -> None:
+        """SIGKILL to the whole tree; answered by Gone."""
+        self._clear_out(Kill())
+
+    async def end(self) -> None:
+        """Kill what is left, and return when the guardian and all of its tree are gone."""
+        self._ending.set()
+        if self._mender is not None:
+            await self._mender
+        if (link := self._link) is None:
+            return
+        link.send(End())
+        await link.closed
+        if self._mender is not None:
+            await self._mender
+
+    # Orders.
+
+    def _send(self, order: Order) -> bool:
+        if self._link is None or not self._link.up:
+            return False
+        self._link.send(order)
+        return True
+
+    def _fail(self, run: int, reason: str) -> None:
+        """Answer a run that no guardian will; not from within the caller's call."""
+
+        def answer() -> None:
+            if run in self._unanswered:
+                self._hear(Failed(run, reason))
+
+        asyncio.get_running_loop().call_soon(answer)
+
+    def _clear_out(self, order: Stop | Kill) -> None:
+        self._owes_gone = True
+        if not self._send(order) and self._cleared:
+            asyncio.get_running_loop().call_soon(self._pay_gone)
+
+    def _pay_gone(self) -> None:
+        if self._owes_gone:
+            self._hear(Gone(now_ns()))
+
+    # Reports.
+
+    def _hear(self, message: Message) -> None:
+        if isinstance(message, Run | Extend | Stop | Kill | End):
+            raise ProtocolError(f"{type(message).__name__} is not for a member")
+        if isinstance(message, Started | Failed):
+            self._unanswered.discard(message.run)
+        if isinstance(message, Started):
+            self._groups[message.run] = message.pid
+        elif isinstance(message, Ended) and not message.leftovers:
+            self._groups.pop(message.run, None)
+        elif isinstance(message, Gone | Expired):
+            self._groups.clear()
+            self._owes_gone = self._owes_gone and isinstance(message, Expired)
+        self._on_event(message)
+
+    # Starting one, and another.
+
+    async def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._started_s = loop.time()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            with theirs, ThreadPoolExecutor(1) as aside:
+                process = await loop.run_in_executor(aside, self._spawn, theirs)
+        except (OSError, ValueError) as problem:
+            ours.close()
+            raise GuardianError(f"the guardian could not be started: {problem}") from problem
+        link = _Link(process, self._hear)
+        await loop.create_connection(lambda: link, sock=ours)
+        await link.ready
+        if not link.up:
+            await self._bury(link)
+            raise GuardianError(link.obituary())
+        self._link = link
+        link.closed.add_done_callback(lambda _closed: self._on_loss(link))
+
+    def _spawn(self, control: socket.socket) -> subprocess.Popen[bytes]:
+        """Off the event loop: the fork of a process takes its time. Raises OSError."""
+        fds = (control.fileno(), *self._listeners)
+        command = [
+            sys.executable,
+            *("-X", f"utf8={sys.flags.utf8_mode}"),  # so that both write file names alike
+            *("-I", "-S", "-E", "-c", _PROGRAM.format(root=_ROOT)),
+            *(str(VERSION), self._variant, str(fds[0])),
+            ",".join(map(str, self._listeners)),
+            str(round(self._stop_timeout_s * 1e9)),
+        ]
+        stdout, stderr = self._output
+        if sys.platform == "win32":
+            control.set_inheritable(True)
+            for handle in self._listeners:
+                os.set_handle_inheritable(handle, True)
+            startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": list(fds)})
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                startupinfo=startup,
+                creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,
+            )
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=fds,
+            start_new_session=True,
+        )
+
+    # Losing one.
+
+    def _on_loss(self, link: _Link) -> None:
+        self._link = None
+        self._cleared = False
+        self._mender = asyncio.get_running_loop().create_task(self._mend(link))
+
+    async def _mend(self, lost: _Link) -> None:
+        await self._bury(lost)
+        self._cleared = True
+        reason = lost.obituary()
+        for run in sorted(self._unanswered):
+            self._hear(Failed(run, f"{reason} before it answered; this run may have begun"))
+        if not (self._ending.is_set() and lost.process.returncode == 0):
+            self._on_event(Lost(reason))
+        self._pay_gone()
+        while not self._ending.is_set():
+            try:
+                await self._pause()
+                if not self._ending.is_set():
+                    await self._open()
+                return
+            except GuardianError as problem:
+                if str(problem) != reason:
+                    reason = str(problem)
+                    self._on_event(Lost(reason))
+
+    async def _pause(self) -> None:
+        """Until the next start is due, or the end."""
+        due_s = self._started_s + RETRY_S - asyncio.get_running_loop().time()
+        if due_s > 0:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), due_s)
+
+    async def _bury(self, link: _Link) -> None:
+        """Return when the guardian is gone and nothing of its tree is left.
+
+        Only after its exit are its children ours: the kernel closes the channel before it hands
+        them over.
+        """
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1) as aside:
+            await loop.run_in_executor(aside, _await_exit, link.process)
+            if link.process.returncode == 0:  # it has seen to that itself
+                return
+            pause_s = _FIRST_PAUSE_S
+            groups = tuple(self._groups.values())
+            while True:
+                spared = frozenset(self._spare())
+                if not await loop.run_in_executor(
+                    aside, _kill_left, link.process.pid, self._variant, groups, spared
+                ):
+                    break
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _LAST_PAUSE_S)
+        self._groups.clear()
+
+
+def _await_exit(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(_LEAVE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _kill_left(
+    guardian: int, variant: str, groups: Collection[int], spared: Collection[int]
+) -> bool:
+    """One round of killing what the guardian left; whether anything may be left.
+
+    On Windows its job object has done so already.
+    """
+    if sys.platform == "linux" and variant != "posix":
+        group = cgroup.Group(cgroup.folder_for(guardian))
+        group.kill()
+        left = sweep.strike_orphans(spared)
+        group.remove()
+        return left
+    if sys.platform != "win32":
+        return kill_groups(groups)
+    return False

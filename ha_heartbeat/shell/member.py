@@ -1,0 +1,373 @@
+"""A running member: gives the core what happens, and does what it asks for.
+
+Everything here is wiring. What an event means, and what follows from it, is decided in the core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from ha_heartbeat import __version__
+from ha_heartbeat.config import Config
+from ha_heartbeat.core import types as core
+from ha_heartbeat.core.machine import Core
+from ha_heartbeat.guardian import protocol
+from ha_heartbeat.guardian.clock import now_s
+from ha_heartbeat.shell.errors import StartError
+from ha_heartbeat.shell.fence import Fence
+from ha_heartbeat.shell.guardian import Event as GuardianEvent
+from ha_heartbeat.shell.guardian import Guardian, GuardianError, Lost
+from ha_heartbeat.shell.link import Link
+from ha_heartbeat.shell.listen import bind, explain_loopback
+from ha_heartbeat.shell.log import Log
+from ha_heartbeat.shell.resolve import resolve_now
+from ha_heartbeat.shell.state import StateFile, StateWriteError
+
+RETRY_S: Final = 1.0
+"""How often what could not be written, to the state file or to stderr, is tried again."""
+
+
+def run_member(config: Config) -> int:
+    """Run a member until it is told to stop; returns its exit status.
+
+    Raises StartError when it cannot start, with a sentence for the operator.
+    """
+    return asyncio.run(_run(config))
+
+
+async def _run(config: Config) -> int:
+    log = Log(config.member, config.service, config.log_format, verbose=config.verbose)
+
+    def notice(text: str) -> None:
+        log.say(core.Say(core.Level.WARNING, text[:1].upper() + text[1:]))
+
+    StateFile.open(config.state_dir, config.service, config.local, config.member)
+    peers = await resolve_now(*config.remote)
+    sockets = await bind(
+        config.local, wait_s=config.wait_for_serversocket_s, on_waiting=notice
+    )
+    try:
+        for peer in peers:
+            if trap := explain_loopback(config.local, sockets, str(peer.sockaddr[0])):
+                raise StartError(trap)
+        # Again: the member that held the port until now may have written to it.
+        state = StateFile.open(config.state_dir, config.service, config.local, config.member)
+        member = Member(config, log, state, notice)
+        return await member.live(sockets)
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+class Member:
+    """One running member. Made for one `live`."""
+
+    def __init__(
+        self, config: Config, log: Log, state: StateFile, notice: Callable[[str], None]
+    ) -> None:
+        self._config = config
+        self._log = log
+        self._notice = notice
+        self._core = Core(config.settings())
+        self._disk = Disk(state, notice)
+        self._incarnation = os.urandom(8).hex()
+        self._lease_ns = (0, 0)
+        self._runs: dict[int, str] = {}  # the guardian counts runs, the core names them
+        self._run_count = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._fence = Fence(config, self.tell)
+        self._link = Link(
+            local=config.local,
+            peer=config.remote,
+            service=config.service,
+            incarnation=self._incarnation,
+            on_event=self.tell,
+            on_notice=notice,
+            connect_timeout_s=config.interval_test_s,
+        )
+        self._guardian: Guardian
+
+    async def live(self, sockets: list[socket.socket]) -> int:
+        """Start with these listening sockets, live, and end in good order; the exit status."""
+        self._guardian = Guardian(
+            listeners=[sock.fileno() for sock in sockets],
+            stop_timeout_s=self._config.stop_timeout_s,
+            on_event=self._hear_guardian,
+            spare=self._fence.pids,
+        )
+        try:
+            await self._guardian.start()
+        except GuardianError as error:
+            raise StartError(str(error)) from error
+        config = self._config
+        self._log.say(
+            core.Say(
+                core.Level.INFO,
+                f"ha-heartbeat {__version__} listens on {config.local}; its peer is "
+                f"{config.remote} (--takeover {config.takeover.value}).",
+            )
+        )
+        with self._signals():
+            self._link.serve(sockets)
+            self.tell(core.Started(self._incarnation, *self._disk.epochs))
+            try:
+                return await self._end
+            finally:
+                await self._leave()
+
+    async def _leave(self) -> None:
+        """Say what is left to say, then let go of the port: first the connections, then the rest."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._link.close()
+        await self._guardian.end()
+        self._link.close_listeners()
+        self._fence.close()
+        await self._disk.close()
+        self._log.flush()
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    def tell(self, event: core.Event) -> None:
+        """Give the core an event, and do what it asks for.
+
+        A fault in here ends the member: its guardian then ends the command, and the peer takes over
+        on the refusal, which is safer than a member that is half alive.
+        """
+        if self._end.done():
+            return
+        try:
+            effects = self._core.step(event, now_s(), _chance())
+            for effect in effects:
+                DO[type(effect)](self, effect)
+            self._plan_tick()
+        except Exception as error:
+            self._end.set_exception(error)
+
+    def _plan_tick(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay_s = max(0.0, self._core.wake_at() - now_s())
+        if self._log.waiting or self._disk.failing:
+            delay_s = min(delay_s, RETRY_S)
+        if delay_s == float("inf"):
+            self._timer = None
+            return
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._log.flush()
+        self._disk.retry()
+        self.tell(core.Tick())
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT ask to stop, each time they come."""
+        loop = asyncio.get_running_loop()
+
+        def stop(*_: object) -> None:
+            loop.call_soon_threadsafe(self.tell, core.StopRequested())
+
+        before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _hear_guardian(self, event: GuardianEvent) -> None:
+        told = _from_guardian(event, self._runs)
+        if told is not None:
+            self.tell(told)
+
+    # -- what the core asks for --------------------------------------------------------------------
+
+    def _connect(self, effect: core.Connect) -> None:
+        self._link.connect(effect.link, effect.probe)
+
+    def _disconnect(self, effect: core.Disconnect) -> None:
+        self._link.disconnect(effect.link)
+
+    def _send_ask(self, effect: core.SendAsk) -> None:
+        self._link.send_ask(effect.link, effect.ask)
+
+    def _send_answer(self, effect: core.SendAnswer) -> None:
+        self._link.send_answer(effect.conn, effect.answer)
+
+    def _start_run(self, effect: core.StartRun) -> None:
+        config = self._config
+        self._run_count += 1
+        self._runs[self._run_count] = effect.run
+        environment = (
+            ("HA_HEARTBEAT_EPOCH", str(effect.epoch)),
+            ("HA_HEARTBEAT_RUN", effect.run),
+            ("HA_HEARTBEAT_MEMBER", config.member),
+            ("HA_HEARTBEAT_PEER", str(config.remote)),
+            ("HA_HEARTBEAT_SERVICE", config.service),
+        )
+        shell = len(config.command) == 1
+        self._guardian.run(
+            protocol.Run(self._run_count, *self._lease_ns, shell, config.command, environment)
+        )
+
+    def _extend_lease(self, effect: core.ExtendLease) -> None:
+        self._lease_ns = round(effect.term_at * 1e9), round(effect.kill_at * 1e9)
+        self._guardian.extend(*self._lease_ns)
+
+    def _stop_tree(self, effect: core.StopTree) -> None:
+        self._guardian.stop(effect.grace_s)
+
+    def _kill_tree(self, effect: core.KillTree) -> None:
+        self._guardian.kill()
+
+    def _run_fence(self, effect: core.RunFence) -> None:
+        self._fence.run()
+
+    def _remember(self, effect: core.Remember) -> None:
+        self._disk.remember(effect.epoch_seen, effect.epoch_reserved)
+
+    def _record_overlap(self, effect: core.RecordOverlap) -> None:
+        self._disk.record_overlap(effect)
+
+    def _say(self, effect: core.Say) -> None:
+        self._log.say(effect)
+
+    def _change_role(self, effect: core.RoleChanged) -> None:
+        self._log.role_changed(effect)
+        if effect.phase is core.Phase.WORKER:
+            self._disk.ensure(effect.epoch)
+
+    def _exit(self, effect: core.Exit) -> None:
+        if not self._end.done():
+            self._end.set_result(0)
+
+
+DO: Final[dict[type, Callable[[Member, Any], None]]] = {
+    core.Connect: Member._connect,
+    core.Disconnect: Member._disconnect,
+    core.SendAsk: Member._send_ask,
+    core.SendAnswer: Member._send_answer,
+    core.StartRun: Member._start_run,
+    core.ExtendLease: Member._extend_lease,
+    core.StopTree: Member._stop_tree,
+    core.KillTree: Member._kill_tree,
+    core.RunFence: Member._run_fence,
+    core.Remember: Member._remember,
+    core.RecordOverlap: Member._record_overlap,
+    core.Say: Member._say,
+    core.RoleChanged: Member._change_role,
+    core.Exit: Member._exit,
+}
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Disk:
+    """Writes the state file aside of the loop, and tries again what could not be written."""
+
+    def __init__(self, state: StateFile, notice: Callable[[str], None]) -> None:
+        self._state = state
+        self._notice = notice
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._kept = state.epoch_reserved  # on disk for certain
+        self._loop = asyncio.get_running_loop()
+        self.failing = False
+
+    @property
+    def epochs(self) -> tuple[int, int]:
+        """What an earlier life has left: the highest epoch seen, and the highest reserved."""
+        return self._state.epoch_seen, self._state.epoch_reserved
+
+    def remember(self, seen: int, reserved: int) -> None:
+        """Keep the epochs, soon."""
+        self._aside(self._save, seen, reserved)
+
+    def ensure(self, epoch: int) -> None:
+        """Return when `epoch` is on disk, or cannot be: it was reserved ahead, so this seldom waits."""
+        if epoch > self._kept:
+            self._told(self._save(epoch, epoch))
+
+    def record_overlap(self, overlap: core.RecordOverlap) -> None:
+        """Keep the overlap, soon."""
+        self._aside(self._add_overlap, overlap)
+
+    def retry(self) -> None:
+        """Write what could not be written before."""
+        if self.failing:
+            self._aside(self._flush)
+
+    async def close(self) -> None:
+        """Return when everything that can be written is."""
+        await self._loop.run_in_executor(None, self._writer.shutdown)
+
+    def _aside(self, write: Callable[..., str], *args: object) -> None:
+        self._writer.submit(write, *args).add_done_callback(
+            lambda done: self._loop.call_soon_threadsafe(self._told, done.result())
+        )
+
+    def _told(self, problem: str) -> None:
+        """Say a failure once, and that it is over."""
+        if problem and not self.failing:
+            self._notice(problem)
+        elif self.failing and not problem:
+            self._notice(f"the state file {self._state.path} is written again")
+        self.failing = bool(problem)
+
+    def _save(self, seen: int, reserved: int) -> str:
+        try:
+            self._state.save(seen, reserved)
+        except StateWriteError as error:
+            return str(error)
+        self._kept = max(self._kept, reserved)
+        return ""
+
+    def _add_overlap(self, overlap: core.RecordOverlap) -> str:
+        try:
+            self._state.add_overlap(*overlap)
+        except StateWriteError as error:
+            return str(error)
+        return ""
+
+    def _flush(self) -> str:
+        try:
+            self._state.flush()
+        except StateWriteError as error:
+            return str(error)
+        self._kept = max(self._kept, self._state.epoch_reserved)
+        return ""
+
+
+def _chance() -> float:
+    """A random number in [0, 1)."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32
+
+
+def _from_guardian(event: GuardianEvent, runs: dict[int, str]) -> core.Event | None:
+    """What a report of the guardian is for the core."""
+    match event:
+        case protocol.Started(run=run):
+            return core.RunStarted(runs[run])
+        case protocol.Failed(run=run, reason=reason):
+            return core.RunFailed(runs.pop(run), reason)
+        case protocol.Ended(run=run, status=status, signal=number, leftovers=leftovers):
+            return core.RunEnded(runs.pop(run), status, number, leftovers)
+        case protocol.Leftovers(number=number):
+            return core.Leftovers(number)
+        case protocol.Expired():
+            return core.Expired()
+        case protocol.Gone():
+            return core.TreeGone()
+        case Lost(reason=reason):
+            runs.clear()
+            return core.GuardianLost(reason)
+        case _:
+            return None

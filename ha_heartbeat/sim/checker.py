@@ -1,0 +1,131 @@
+"""The judge: watches commands, epochs and roles from outside, and knows no rule of the core."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ha_heartbeat.core.types import Evidence, Phase, RoleChanged, TakeoverPolicy
+
+if TYPE_CHECKING:
+    from ha_heartbeat.sim.host import Host
+    from ha_heartbeat.sim.world import World
+
+
+class ViolationError(Exception):
+    """An invariant does not hold; the message says which, when, and on whom."""
+
+
+class Checker:
+    """Raises `ViolationError` at the step that breaks an invariant.
+
+    - `proof`: at most one live command, always.
+    - `silence`: two live commands only after a takeover on silence, and that only after a
+      disturbance that could cause it.
+    - Both: every epoch is used once, and is above all that its worker can know of; no run starts outside the phase WORKER.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.epochs: set[int] = set()
+        self.known = [0, 0]  # the highest epoch that each host has heard of or used
+        self.terms: list[tuple[int, Evidence | None]] = [(0, None), (0, None)]
+        self.evidence: list[Evidence | None] = [None, None]
+        self.last_worker: tuple[int, int] | None = None
+        self.failovers = 0
+        self.changes = 0
+        self.overlaps = 0
+        self.recorded = [0, 0]
+
+    def live(self, host: Host) -> bool:
+        """Whether anything of the host's command can do something now."""
+        return host.guardian.alive and host.powered and not host.frozen
+
+    def lives(self, host: Host) -> None:
+        """A command has begun to live, or to live again, on `host`."""
+        peer = host.peer
+        if not (self.live(host) and self.live(peer)):
+            return
+        self.overlaps += 1
+        silent = Evidence.SILENT in self.evidence
+        if self.world.policy is TakeoverPolicy.PROOF or not silent:
+            self.fail(f"two live commands: {host.settings.member} and {peer.settings.member}")
+
+    def ends(self, host: Host) -> None:
+        """Nothing of the command lives on `host`."""
+
+    def starts(self, host: Host, epoch: int) -> None:
+        """A run is about to start."""
+        core = host.core
+        if core is None or core.state.phase is not Phase.WORKER or core.state.epoch != epoch:
+            self.fail(f"{host.settings.member} starts a run of epoch {epoch} without the role")
+
+    def becomes_worker(self, host: Host, change: RoleChanged) -> None:
+        """A member has entered the phase WORKER (again, if it undid a hand-over)."""
+        self.changes += 1
+        worker = (host.index, host.life)
+        if change.epoch in self.epochs:
+            core = host.core
+            if self.last_worker != worker or core is None or core.state.epoch != change.epoch:
+                self.fail(f"epoch {change.epoch} is used again by {host.settings.member}")
+            return
+        self._epoch_grows(host, change.epoch)
+        self.epochs.add(change.epoch)
+        self.terms[host.index] = (change.epoch, change.evidence)
+        self.known[host.index] = change.epoch
+        self.evidence[host.index] = change.evidence
+        if self.last_worker is not None and self.last_worker != worker:
+            self.failovers += 1
+        self.last_worker = worker
+        if change.evidence is Evidence.SILENT:
+            self._silence_had_a_cause(host)
+
+    def hears(self, host: Host, epoch: int) -> None:
+        """A message that names this epoch has reached `host`."""
+        self.known[host.index] = max(self.known[host.index], epoch)
+
+    def _epoch_grows(self, host: Host, epoch: int) -> None:
+        """Above all that this host knows of, and above a term that it voted for.
+
+        Two machines without a witness cannot do better: a member that was down while its peer took
+        over and died has no way to learn that peer's epoch.
+        """
+        if epoch <= self.known[host.index]:
+            self.fail(f"epoch {epoch} is not above {self.known[host.index]}, heard of before")
+        other, evidence = self.terms[host.peer.index]
+        if epoch < other and evidence in (Evidence.VOTED, Evidence.RELEASED):
+            self.fail(f"epoch {epoch} is below {other}, which {host.settings.member} voted for")
+
+    def _silence_had_a_cause(self, host: Host) -> None:
+        world = self.world
+        if world.policy is TakeoverPolicy.PROOF:
+            self.fail(f"{host.settings.member} acted on silence under --takeover proof")
+        if host.peer.core is None or host.core is None:
+            return
+        since_s = world.now - world.disturbed_at
+        if since_s > 2.5 * host.settings.lease_s:
+            self.fail(
+                f"{host.settings.member} took over on silence, {since_s:.3f} s after the last "
+                f"disturbance"
+            )
+
+    def overlap_recorded(self, host: Host) -> None:
+        """A member recorded an overlap."""
+        self.recorded[host.index] += 1
+        if self.world.policy is TakeoverPolicy.PROOF:
+            self.fail(f"{host.settings.member} recorded an overlap under --takeover proof")
+
+    def settled(self) -> bool:
+        """Whether exactly one member is worker, the other supervises it, and both know."""
+        phases = []
+        for host in self.world.hosts:
+            if host.core is None or host.fencing:
+                return False
+            s = host.core.state
+            if s.tree_alive and s.phase is not Phase.WORKER:
+                return False
+            phases.append(s.phase)
+        return sorted(p.value for p in phases) == ["supervisor", "worker"]
+
+    def fail(self, what: str) -> None:
+        """Raise the violation."""
+        raise ViolationError(f"{what} (at {self.world.now:.4f} s)")

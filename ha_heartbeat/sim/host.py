@@ -1,0 +1,406 @@
+"""One host: a member (the real core), its guardian, its port, its disk and its clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ha_heartbeat.core.machine import Core
+from ha_heartbeat.core.types import (
+    Answered,
+    Asked,
+    Connect,
+    Disconnect,
+    Event,
+    Exit,
+    ExtendLease,
+    FenceDone,
+    GuardianLost,
+    KillTree,
+    Phase,
+    RecordOverlap,
+    Remember,
+    RoleChanged,
+    RunFence,
+    Say,
+    SendAnswer,
+    SendAsk,
+    Settings,
+    Started,
+    StartRun,
+    StopRequested,
+    StopTree,
+    Tick,
+)
+from ha_heartbeat.sim.clock import LocalClock
+from ha_heartbeat.sim.guardian import Command, Guardian
+from ha_heartbeat.sim.network import Connection
+
+if TYPE_CHECKING:
+    from ha_heartbeat.sim.world import World
+
+
+class Host:
+    """Carries out the effects of its core, and suffers what the nemesis does to it."""
+
+    def __init__(
+        self, world: World, index: int, settings: Settings, command: Command, clock: LocalClock
+    ) -> None:
+        self.world = world
+        self.index = index
+        self.settings = settings
+        self.clock = clock
+        self.peer: Host = self  # set by the world
+        self.core: Core | None = None
+        self.life = 0
+        self.powered = True
+        self.frozen = False  # the whole machine
+        self.stalled = False  # the member's process alone
+        self.guardian = Guardian(self, command)
+        self.links: dict[str, Connection] = {}
+        self.wanted_link = 0
+        self.inbound: dict[int, Connection] = {}
+        self.inbox: list[tuple[int, Event]] = []
+        self.thawed: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.wake = float("inf")
+        self.disk = (0, 0)
+        self.restart_wanted = False
+        self.stop_sent = False
+        self.fencing = False
+        self.orphans = False  # alive with no guardian
+
+    # -- life and death ----------------------------------------------------------------------------
+
+    @property
+    def port_held(self) -> bool:
+        """The port is held by the member and by every process of the tree."""
+        return self.core is not None or self.guardian.alive
+
+    def boot(self) -> None:
+        """Start the member, as soon as the port is free."""
+        if not self.powered or self.frozen or (self.core is not None and not self.stop_sent):
+            return
+        if self.port_held:
+            self.restart_wanted = True
+            return
+        self.restart_wanted = False
+        self.life += 1
+        self.stalled = False
+        self.stop_sent = False
+        self.inbox.clear()
+        self.core = Core(self.settings, strict=True)
+        self.world.trace(self, "starts")
+        self.tell(Started(f"{self.index}.{self.life}", *self.disk))
+
+    def crash(self) -> None:
+        """kill -9 of the member: its connections end, its guardian ends the tree."""
+        if self.core is None:
+            return
+        self.world.trace(self, "member killed")
+        self._lose_member()
+        self._hang_up()
+        self.guardian.orphaned()
+        self._release_port()
+
+    def crash_guardian(self) -> None:
+        """kill -9 of the guardian: the kernel and the member end the tree."""
+        if self.core is None or self.frozen:
+            return
+        self.world.trace(self, "guardian killed")
+        self.guardian.vanish()
+        self.tell(GuardianLost("killed."))
+
+    def crash_both(self) -> None:
+        """kill -9 of member and guardian: what the run left behind lives on, and holds the port."""
+        if self.core is None:
+            return
+        self.world.trace(self, "member and guardian killed")
+        leftovers = self.guardian.leftovers
+        self._lose_member()
+        self._hang_up()
+        self.guardian.vanish()
+        if leftovers:
+            self.guardian.leftovers = leftovers
+            self.orphans = True
+            self.world.checker.lives(self)
+            self.world.timeline.at(
+                self.world.now + self.world.rng.random() * 3 * self.settings.lease_s,
+                self._orphans_due,
+                self.life,
+            )
+        self._release_port()
+
+    def _orphans_due(self, life: int) -> None:
+        if self.life == life:
+            self.end_orphans()
+
+    def end_orphans(self) -> None:
+        """What no guardian watches over ends by itself at last."""
+        if self.core is None and self.orphans:
+            self.orphans = False
+            self.guardian.vanish()
+
+    def power_off(self) -> None:
+        """Everything ends, and nobody is told."""
+        if not self.powered:
+            return
+        self.world.trace(self, "power off")
+        self._lose_member()
+        self.life += 1
+        self.orphans = False
+        self.powered = False
+        self.frozen = False
+        self.thawed.clear()
+        self.links.clear()
+        self.inbound.clear()
+        self.guardian.vanish()
+
+    def power_on(self) -> None:
+        """The machine is back, and its member starts."""
+        if not self.powered:
+            self.world.trace(self, "power on")
+            self.powered = True
+            self.boot()
+
+    def _lose_member(self) -> None:
+        self.core = None
+        self.fencing = False
+        self.life += 1
+        self.wake = float("inf")
+        self.inbox.clear()
+
+    def _hang_up(self) -> None:
+        """The kernel closes the connections of a dead process."""
+        network = self.world.network
+        for connection in (*self.links.values(), *self.inbound.values()):
+            network.close(connection, self)
+        self.links.clear()
+        if not self.guardian.alive:
+            self.inbound.clear()
+
+    def tree_ended(self) -> None:
+        """Nothing of the tree exists any more."""
+        self.world.checker.ends(self)
+        self._release_port()
+
+    def _release_port(self) -> None:
+        """The last holder of the port is gone: what waits in its backlog is reset."""
+        if self.port_held:
+            return
+        for connection in self.inbound.values():
+            self.world.network.close(connection, self)
+        self.inbound.clear()
+        if self.restart_wanted:
+            self.boot()
+
+    def stop(self) -> None:
+        """SIGTERM to the member."""
+        if self.core is not None:
+            self.world.trace(self, "SIGTERM")
+            self.stop_sent = True
+            self.tell(StopRequested())
+
+    # -- pauses ------------------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """The whole machine stands still; its clock does not."""
+        if self.powered and not self.frozen:
+            self.world.trace(self, "frozen")
+            self.frozen = True
+            self.world.checker.ends(self)
+
+    def thaw(self) -> None:
+        """It goes on where it was; what became due meanwhile comes first."""
+        if not self.frozen:
+            return
+        self.world.trace(self, "thawed")
+        self.frozen = False
+        thawed, self.thawed = self.thawed, []
+        for call, args in thawed:
+            call(*args)
+        if self.guardian.alive:
+            self.world.checker.lives(self)
+        self._catch_up()
+
+    def on_thaw(self, call: Callable[..., None], *args: Any) -> None:
+        """Do this when the machine goes on."""
+        self.thawed.append((call, args))
+
+    def stall(self) -> None:
+        """SIGSTOP to the member alone: its guardian goes on."""
+        if self.core is not None and not self.stalled:
+            self.world.trace(self, "member stopped")
+            self.stalled = True
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        if self.stalled:
+            self.world.trace(self, "member continued")
+            self.stalled = False
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """What came meanwhile is read in any order: a wake-up has no manners."""
+        if self.frozen or self.stalled or self.core is None:
+            return
+        inbox, self.inbox = self.inbox, []
+        if self.world.rng.random() < 0.5:
+            self._tick(self.life)
+        for life, event in inbox:
+            if life == self.life:
+                self.tell(event)
+        if self.core is not None:
+            self._tick(self.life)
+
+    # -- the member --------------------------------------------------------------------------------
+
+    def accept(self, connection: Connection) -> None:
+        """The kernel accepts on a held port, whether anybody is there to read or not."""
+        self.inbound[connection.conn] = connection
+
+    def tell(self, event: Event) -> None:
+        """Give an event to the core and do what it asks for."""
+        core = self.core
+        if core is None:
+            return
+        if self.frozen or self.stalled:
+            self.inbox.append((self.life, event))
+            return
+        world = self.world
+        if isinstance(event, Asked):
+            world.checker.hears(self, event.ask.view.epoch)
+        elif isinstance(event, Answered):
+            world.checker.hears(self, event.answer.view.epoch)
+        now = self.clock.local(world.now)
+        effects = core.step(event, now, world.rng.random())
+        if world.tracing:
+            world.trace_step(self, event, effects)
+        life = self.life
+        for effect in effects:
+            DO[type(effect)](self, effect)
+            if self.life != life:
+                return
+        self._plan_wake(core)
+
+    def tell_later(self, event: Event) -> None:
+        """The same from within an effect: the core has to finish its step first."""
+        self.world.timeline.at(self.world.now, self._tell_life, self.life, event)
+
+    def _tell_life(self, life: int, event: Event) -> None:
+        if life == self.life:
+            self.tell(event)
+
+    def _plan_wake(self, core: Core) -> None:
+        wake = core.wake_at()
+        if wake < self.wake:
+            self.wake = wake
+            self.world.timeline.at(self.clock.world(wake) + 1e-6, self._due, self.life, wake)
+
+    def _due(self, life: int, wake: float) -> None:
+        if life != self.life or wake != self.wake:
+            return
+        self.wake = float("inf")
+        self._tick(life)
+
+    def _tick(self, life: int) -> None:
+        if life == self.life and self.core is not None and not (self.frozen or self.stalled):
+            self.wake = float("inf")
+            self.tell(Tick())
+
+    # -- effects -----------------------------------------------------------------------------------
+
+    def _connect(self, effect: Connect) -> None:
+        self._drop_link()
+        self.wanted_link = effect.link
+        self.world.network.connect(self, effect.link)
+
+    def _disconnect(self, effect: Disconnect) -> None:
+        self._drop_link()
+        self.wanted_link = 0
+
+    def _drop_link(self) -> None:
+        connection = self.links.pop("out", None)
+        if connection is not None:
+            self.world.network.close(connection, self)
+
+    def _send_ask(self, effect: SendAsk) -> None:
+        connection = self.links.get("out")
+        if connection is not None and connection.link == effect.link:
+            self.world.network.send(connection, self, effect.ask)
+
+    def _send_answer(self, effect: SendAnswer) -> None:
+        connection = self.inbound.get(effect.conn)
+        if connection is not None:
+            self.world.network.send(connection, self, effect.answer)
+
+    def _start_run(self, effect: StartRun) -> None:
+        self.world.checker.starts(self, effect.epoch)
+        self.guardian.start(effect.run)
+
+    def _extend(self, effect: ExtendLease) -> None:
+        self.guardian.extend(effect.term_at, effect.kill_at)
+
+    def _stop_tree(self, effect: StopTree) -> None:
+        self.guardian.stop(effect.grace_s)
+
+    def _kill_tree(self, effect: KillTree) -> None:
+        self.guardian.kill()
+
+    def _fence(self, effect: RunFence) -> None:
+        world = self.world
+        self.fencing = True
+        world.timeline.at(
+            world.now + world.rng.random() * self.settings.lease_s, self._fenced, self.life
+        )
+
+    def _fenced(self, life: int) -> None:
+        """The fence command ends, if the one who ran it still lives; the fenced host boots again."""
+        if life != self.life:
+            return
+        self.fencing = False
+        world = self.world
+        if world.rng.random() < 0.5:
+            peer = self.peer
+            peer.power_off()
+            boot_s = world.rng.random() * self.settings.lease_s
+            world.timeline.at(world.now + boot_s, peer.power_on)
+            self.tell(FenceDone(True, "exit status 0"))
+        else:
+            self.tell(FenceDone(False, "exit status 1"))
+
+    def _remember(self, effect: Remember) -> None:
+        self.disk = (effect.epoch_seen, effect.epoch_reserved)
+
+    def _overlap(self, effect: RecordOverlap) -> None:
+        self.world.checker.overlap_recorded(self)
+
+    def _role(self, effect: RoleChanged) -> None:
+        if effect.phase is Phase.WORKER:
+            self.world.checker.becomes_worker(self, effect)
+
+    def _exit(self, effect: Exit) -> None:
+        self.world.trace(self, "exits")
+        self._lose_member()
+        self._hang_up()
+        self._release_port()
+
+    def _nothing(self, effect: Say) -> None:
+        pass
+
+
+DO: dict[type, Callable[[Host, Any], None]] = {
+    Connect: Host._connect,
+    Disconnect: Host._disconnect,
+    SendAsk: Host._send_ask,
+    SendAnswer: Host._send_answer,
+    StartRun: Host._start_run,
+    ExtendLease: Host._extend,
+    StopTree: Host._stop_tree,
+    KillTree: Host._kill_tree,
+    RunFence: Host._fence,
+    Remember: Host._remember,
+    RecordOverlap: Host._overlap,
+    RoleChanged: Host._role,
+    Exit: Host._exit,
+    Say: Host._nothing,
+}

@@ -1,0 +1,154 @@
+"""What goes wrong: faults of every kind, alone and together, drawn from the world's seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ha_heartbeat.sim.host import Host
+    from ha_heartbeat.sim.world import World
+
+
+class Nemesis:
+    """Strikes with one to four faults, some of which overlap, and heals everything after."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rng = world.rng
+        self.episode = 0
+        self.faults: tuple[Callable[[Host], None], ...] = (
+            self.crash,
+            self.crash,
+            self.crash_guardian,
+            self.crash_both,
+            self.power_cut,
+            self.restart,
+            self.restart,
+            self.cut_both_ways,
+            self.cut_one_way,
+            self.freeze,
+            self.stall,
+            self.bad_line,
+        )
+
+    def strike(self) -> None:
+        """Let some faults happen, and time pass."""
+        world = self.world
+        for _ in range(self.rng.choice((1, 1, 1, 2, 3, 4))):
+            host = self.rng.choice(world.hosts)
+            self.rng.choice(self.faults)(host)
+            world.timeline.run_until(world.now + self._pause_s(host))
+
+    def _pause_s(self, host: Host) -> float:
+        """From nothing to more than two leases; often a little more or less than one."""
+        lease_s = host.settings.lease_s
+        scale = self.rng.choice((0.001, 0.01, 0.3, 1.0, 1.0, 2.5))
+        return lease_s * scale * (0.5 + self.rng.random())
+
+    def heal(self) -> None:
+        """Everything works again, and every member is started."""
+        world = self.world
+        self.episode += 1  # what was planned for later was meant for this one
+        network = world.network
+        if any(map(any, network.cut)) or network.loss or network.lateness:
+            world.disturbed_at = world.now
+        network.heal()
+        if world.tracing:
+            world.lines.append(f"{world.now:12.4f}  --  everything is healed")
+        for host in world.hosts:
+            if host.frozen or host.stalled or not host.powered:
+                world.disturbed_at = world.now
+            host.power_on()
+            host.thaw()
+            host.end_orphans()
+            host.resume()
+            host.boot()
+
+    def _disturb(self, until: float = 0.0) -> None:
+        self.world.disturbed_at = max(self.world.disturbed_at, self.world.now, until)
+
+    def _later(self, host: Host, call: Callable[[], None]) -> float:
+        """Undo a fault some time later, if it was not healed by then."""
+        when = self.world.now + self._pause_s(host)
+        self.world.timeline.at(when, self._unless_healed, self.episode, call)
+        return when
+
+    def _unless_healed(self, episode: int, call: Callable[[], None]) -> None:
+        if episode == self.episode:
+            call()
+
+    # -- faults ------------------------------------------------------------------------------------
+
+    def crash(self, host: Host) -> None:
+        """kill -9 of the member; it may be started again."""
+        host.crash()
+        if self.rng.random() < 0.7:
+            self._later(host, host.boot)
+
+    def crash_guardian(self, host: Host) -> None:
+        """kill -9 of the guardian."""
+        host.crash_guardian()
+
+    def crash_both(self, host: Host) -> None:
+        """kill -9 of both; orphans may hold the port for longer than a lease."""
+        host.crash_both()
+        if host.guardian.alive:
+            self._disturb(self.world.now + 4 * host.settings.lease_s)
+        self._later(host, host.boot)
+
+    def restart(self, host: Host) -> None:
+        """SIGTERM, perhaps a second one, and a new start."""
+        host.stop()
+        if self.rng.random() < 0.2:
+            self._later(host, host.stop)
+        if self.rng.random() < 0.7:
+            self._later(host, host.boot)
+
+    def power_cut(self, host: Host) -> None:
+        """The machine is off, and comes back."""
+        host.power_off()
+        self._disturb(self._later(host, host.power_on))
+
+    def freeze(self, host: Host) -> None:
+        """The machine stands still, for longer than a lease or not."""
+        host.freeze()
+        self._disturb(self._later(host, host.thaw))
+
+    def stall(self, host: Host) -> None:
+        """The member's process alone stands still."""
+        host.stall()
+        self._disturb(self._later(host, host.resume))
+
+    def cut_both_ways(self, host: Host) -> None:
+        """The cable is pulled."""
+        self._cut((0, 1), (1, 0))
+        self._disturb(self._later(host, self._mend))
+
+    def cut_one_way(self, host: Host) -> None:
+        """One hears the other, but not the other way round."""
+        self._cut((host.index, 1 - host.index))
+        self._disturb(self._later(host, self._mend))
+
+    def _cut(self, *ways: tuple[int, int]) -> None:
+        for a, b in ways:
+            self.world.network.cut[a][b] = True
+            if self.world.tracing:
+                self.world.lines.append(f"{self.world.now:12.4f}  --  cut from m{a + 1} to m{b + 1}")
+
+    def _mend(self) -> None:
+        self.world.network.cut = [[False, False], [False, False]]
+        if self.world.tracing:
+            self.world.lines.append(f"{self.world.now:12.4f}  --  mended")
+
+    def bad_line(self, host: Host) -> None:
+        """Messages are lost, doubled, or late and out of order."""
+        network = self.world.network
+        network.loss = self.rng.choice((0.0, 0.1, 0.5))
+        network.doubling = self.rng.choice((0.0, 0.3))
+        network.lateness = self.rng.choice((0.0, 0.3))
+        self._disturb(self._later(host, self._good_line))
+
+    def _good_line(self) -> None:
+        network = self.world.network
+        network.loss = network.doubling = network.lateness = 0.0

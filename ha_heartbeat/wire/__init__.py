@@ -1,0 +1,1 @@
+"""Bytes to messages and back: frames, limits, versions. Knows the core's types and nothing else."""

@@ -1,0 +1,210 @@
+"""Whoever dies, the port is refused only when nothing of the tree is left."""
+
+from __future__ import annotations
+
+import ast
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ha_heartbeat.guardian.clock import now_ns
+from ha_heartbeat.guardian.protocol import Run
+from tests.guardian.rig import (
+    DAEMON,
+    PATIENCE_S,
+    alive,
+    lease,
+    linux_only,
+    marked,
+    order,
+    pid_from,
+    refused,
+    shell,
+    variants,
+    wait_for,
+)
+
+pytestmark = linux_only
+SLOW_TO_STOP = (
+    "import signal, time\n"
+    "def on_term(*_):\n"
+    "    time.sleep(0.4)\n"
+    "    raise SystemExit(0)\n"
+    "signal.signal(signal.SIGTERM, on_term)\n"
+    "time.sleep(600)\n"
+)
+
+
+class Member:
+    """A member process, seen from outside."""
+
+    def __init__(self, variant: str, stop_timeout_s: float = 10.0) -> None:
+        script = str(Path(__file__).with_name("member_script.py"))
+        self.process = subprocess.Popen(
+            [sys.executable, script, variant, str(stop_timeout_s)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._buffer = b""
+        self.pid = self.process.pid
+        self.port = int(self._line())
+        self.guardian: int = self.expect("Ready")[0]
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        fd = self.process.stdout.fileno()
+        while b"\n" not in self._buffer:
+            assert select.select([fd], [], [], PATIENCE_S)[0], "the member says nothing"
+            data = os.read(fd, 65536)
+            assert data, "the member has ended"
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode()
+
+    def expect(self, name: str) -> tuple[Any, ...]:
+        while True:
+            kind, *fields = ast.literal_eval(line := self._line())
+            if kind == name:
+                return tuple(fields)
+            assert kind == "Leftovers", line
+
+    def run(self, run: Run) -> int:
+        """Start it; its pid."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{('Run', *run)!r}\n".encode())
+        self.process.stdin.flush()
+        pid = self.expect("Started")[1]
+        assert isinstance(pid, int)
+        return pid
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def member(mark: str, request: pytest.FixtureRequest) -> Iterator[Member]:
+    made = Member(getattr(request, "param", "linux"))
+    yield made
+    made.close()
+
+
+def kill(*pids: int) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def await_refusal(port: int, *tree: int) -> None:
+    """Probe the port until it is refused; all of the tree must be dead by then."""
+
+    def free() -> bool:
+        was_refused = refused(port)
+        if was_refused:
+            left = [pid for pid in tree if alive(pid)]
+            assert not left, f"the port was freed while {left} still ran"
+        return was_refused
+
+    wait_for(free)
+
+
+@pytest.mark.parametrize("member", variants(), indirect=True)
+def test_an_idle_member_killed_frees_its_port(member: Member) -> None:
+    kill(member.pid)
+    await_refusal(member.port, member.guardian)
+
+
+@pytest.mark.parametrize("member", variants(), indirect=True)
+def test_a_member_killed_takes_its_run_along(member: Member) -> None:
+    pid = member.run(order((sys.executable, "-c", SLOW_TO_STOP)))
+    kill(member.pid)
+    await_refusal(member.port, pid)
+
+
+@pytest.mark.parametrize("variant", ["linux", "linux-sweep"])
+def test_a_member_killed_takes_stubborn_daemons_along(
+    mark: str, variant: str, tmp_path: Path
+) -> None:
+    member = Member(variant, stop_timeout_s=0.3)
+    try:
+        main = member.run(shell("trap '' TERM; setsid sleep 600 & while :; do sleep 600; done"))
+        wait_for(lambda: len(marked(mark)) == 5)
+        tree = set(marked(mark)) - {member.pid, member.guardian}
+        assert main in tree
+        kill(member.pid)
+        await_refusal(member.port, *tree)
+    finally:
+        member.close()
+
+
+def test_a_guardian_killed_takes_its_tree_along_and_is_replaced(
+    member: Member, tmp_path: Path
+) -> None:
+    line = f"{sys.executable} -c '{DAEMON}' {tmp_path}/pid; exec sleep 600"
+    pid = member.run(shell(line.replace("'w'", '"w"')))
+    daemon = pid_from(tmp_path / "pid")
+    kill(member.guardian)
+    (reason,) = member.expect("Lost")
+    assert reason == "the guardian was killed by signal 9"
+    assert not alive(pid)
+    assert not alive(daemon)
+    assert member.expect("Ready")[0] != member.guardian
+    assert not refused(member.port)
+    member.run(shell("exit 6", 2))
+    assert member.expect("Ended")[:2] == (2, 6)
+
+
+def test_both_killed_with_a_run_and_nothing_else(member: Member) -> None:
+    pid = member.run(order(("sleep", "600")))
+    kill(member.guardian, member.pid)
+    await_refusal(member.port, pid)
+
+
+@pytest.mark.parametrize("guardian_first", [True, False])
+def test_both_killed_and_a_grandchild_holds_the_port(
+    member: Member, tmp_path: Path, guardian_first: bool
+) -> None:
+    pid = member.run(shell(f"setsid sleep 600 & echo $! > {tmp_path}/pid; exec sleep 600"))
+    grandchild = pid_from(tmp_path / "pid")
+    os.kill(member.pid, signal.SIGSTOP)  # so that neither has time to do anything
+    os.kill(member.guardian, signal.SIGSTOP)
+    pair = (member.guardian, member.pid)
+    kill(*(pair if guardian_first else reversed(pair)))
+    wait_for(lambda: not (alive(pid) or alive(member.pid) or alive(member.guardian)))
+    for _ in range(50):
+        assert not refused(member.port)
+    assert alive(grandchild)
+    kill(grandchild)
+    await_refusal(member.port, grandchild)
+
+
+@pytest.mark.parametrize("member", variants(), indirect=True)
+def test_a_stopped_member_has_no_tree_after_its_lease(member: Member) -> None:
+    times = lease(0.4, 0.8)
+    pid = member.run(shell("trap '' TERM; while :; do sleep 600; done", **times))
+    os.kill(member.pid, signal.SIGSTOP)
+    wait_for(lambda: not alive(pid))
+    assert now_ns() >= times["kill_at_ns"]
+    assert alive(member.guardian)
+    assert not refused(member.port)
+    os.kill(member.pid, signal.SIGCONT)
+    assert member.expect("Ended")[2] == signal.SIGKILL
+    member.expect("Expired")
+
+
+@pytest.mark.parametrize("number", ["HUP", "INT", "QUIT", "TERM", "USR1", "ALRM", "PIPE"])
+def test_no_signal_but_kill_ends_a_guardian(member: Member, number: str) -> None:
+    for _ in range(3):
+        os.kill(member.guardian, getattr(signal, f"SIG{number}"))
+    member.run(shell("exit 2"))
+    assert member.expect("Ended")[1] == 2
+
+
+def test_a_guardian_leads_a_session_of_its_own(member: Member) -> None:
+    assert os.getsid(member.guardian) == member.guardian
