@@ -325,7 +325,7 @@ def step_down(s: State, e: Event, now: float) -> None:
 def note_overlap(s: State, e: Event, now: float) -> None:
     """Both members record it, once, with the longest it can have lasted."""
     peer = s.peer
-    if peer is None or s.overlap_noted == (s.epoch, peer.incarnation):
+    if peer is None:
         return
     seconds = peer.overlap_s or min(now - s.worker_since, peer.worker_for_s)
     s.overlap_noted = (s.epoch, peer.incarnation)

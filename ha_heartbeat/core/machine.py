@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ha_heartbeat.core import actions, evidence, schedule, votes, watch
-from ha_heartbeat.core.state import FOREVER, State, terms
+from ha_heartbeat.core.state import FOREVER, NEVER, State, terms
 from ha_heartbeat.core.table import TABLE, Kind
 from ha_heartbeat.core.types import (
     Answered,
@@ -55,11 +55,12 @@ class Core:
     otherwise it is logged, and survived.
     """
 
-    __slots__ = ("state", "strict")
+    __slots__ = ("_ticked_at", "state", "strict")
 
     def __init__(self, settings: Settings, *, strict: bool = False) -> None:
         self.state = State(settings, terms(settings), rank=settings.rank)
         self.strict = strict
+        self._ticked_at = NEVER
 
     def step(self, event: Event, now: float, chance: float = 0.5) -> list[Effect]:
         """Take in `event` at `now` (seconds, monotonic); `chance` is a random number in [0, 1)."""
@@ -75,7 +76,15 @@ class Core:
         if type(event) is Asked and kind is not None and not s.told:
             watch.tell(s, now)
         out, s.out = s.out, []
+        if self.strict and type(event) is Tick:
+            self._assert_progress(now)
         return out
+
+    def _assert_progress(self, now: float) -> None:
+        """A tick may ask for another at once, but that one may not."""
+        if self._ticked_at == now and self.wake_at() <= now:
+            raise ImpossibleEventError(f"ticks at {now} ask for another at {self.wake_at()}")
+        self._ticked_at = now
 
     def _decide(self, kind: Kind, event: Event, now: float) -> None:
         """Apply the first row that holds."""
@@ -112,7 +121,9 @@ class Core:
         s = self.state
         if s.phase is Phase.STOPPED:
             return FOREVER
-        wake = min(s.next_check_at, s.give_up_at, schedule.wake_at(s))
+        wake = min(s.next_check_at, schedule.wake_at(s))
+        if s.phase is Phase.HANDING_OVER:
+            wake = min(wake, s.give_up_at)
         if (s.phase is Phase.LOOKING or s.phase is Phase.SUPERVISOR) and (
             s.unanswered >= s.settings.check_count
         ):

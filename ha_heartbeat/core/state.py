@@ -81,6 +81,7 @@ class State:
     ask_seq: int = 0
     asks: tuple[tuple[int, float, Wants], ...] = ()  # the last two: number, time, what was wanted
     ask_pending: bool = False
+    vote_asked_of: tuple[str, Phase, bool] | None = None  # as the peer was known, since the check
     next_check_at: float = FOREVER
 
     # its connection to us (watch)

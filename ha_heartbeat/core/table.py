@@ -132,9 +132,11 @@ def peer_is_later_worker(s: State, e: Event, now: float) -> bool:
 
 
 def peer_overlapped(s: State, e: Event, now: float) -> bool:
-    """The peer is, or says that it was, worker at the same time."""
+    """The peer is, or says that it was, worker at the same time, and that is news."""
     p = s.peer
-    return p is not None and (p.holding or (p.overlap_s > 0 and p.epoch == s.epoch))
+    if p is None or s.overlap_noted == (s.epoch, p.incarnation):
+        return False
+    return p.holding or (p.overlap_s > 0 and p.epoch == s.epoch)
 
 
 def fallback_due(s: State, e: Event, now: float) -> bool:

@@ -62,6 +62,7 @@ def check(s: State, now: float, chance: float) -> bool:
     failed = s.ask_pending or s.link_state is LinkState.CONNECTING
     s.unanswered += 1
     s.quick_probes = 0
+    s.vote_asked_of = None
     s.next_check_at = now + _pause(s, chance)
     if failed or s.link_state is LinkState.NONE:
         connect(s, now, probe=False)
@@ -101,6 +102,8 @@ def question(s: State, now: float) -> None:
     s.ask_seq += 1
     wanted = wants(s, now)
     s.asks = (*s.asks[-1:], (s.ask_seq, now, wanted))
+    if wanted is Wants.VOTE and s.peer is not None:
+        s.vote_asked_of = (s.peer.incarnation, s.peer.phase, s.peer.holding)
     s.ask_pending = True
     cfg = s.settings
     s.out.append(SendAsk(s.link, Ask(cfg.service, s.ask_seq, view(s, now), wanted, cfg.lease_s)))
@@ -129,8 +132,8 @@ def ask_if_first(s: State, now: float) -> None:
     """
     if s.peer is None or s.peer.phase is Phase.STOPPED or not votes.may_ask_for_vote(s, now):
         return
-    if s.ask_pending and s.asks and s.asks[-1][2] is Wants.VOTE:
-        return
+    if s.vote_asked_of == (s.peer.incarnation, s.peer.phase, s.peer.holding):
+        return  # it said no to that already, or is about to answer
     if not votes.goes_first(view(s, now), s.peer)[0]:
         return
     if s.link_state is LinkState.OPEN:
@@ -278,7 +281,7 @@ def _is_third(s: State, other: View) -> bool:
 
 
 def _deny(s: State, e: Asked, now: float) -> None:
-    """Neither believe nor vote; but if it bears the peer's name, see who is left at our own end."""
+    """Neither believe nor vote; but if it bears the peer's name, see who holds the peer's port now."""
     ask = e.ask
     reason = f"{s.settings.member} is paired with {s.settings.peer}"
     learn_epoch(s, ask.view.epoch)
@@ -289,8 +292,9 @@ def _deny(s: State, e: Asked, now: float) -> None:
             f"{ask.view.member} asks to be the peer, but {reason}, which answers. It is ignored: "
             f"check its --remote.",
         )
-    elif s.link_state is LinkState.OPEN and not s.ask_pending:
-        question(s, now)
+    elif s.quick_probes < QUICK_PROBES:
+        s.quick_probes += 1
+        connect(s, now, probe=False)
     denial = Answer(ask.seq, ask.view.incarnation, view(s, now), False, False, reason)
     s.out.append(SendAnswer(e.conn, denial))
 

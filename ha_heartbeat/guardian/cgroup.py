@@ -12,6 +12,7 @@ import sys
 
 from ha_heartbeat.guardian.light import suppress
 
+_PREFIX = "ha-heartbeat-"
 _SYSTEMD = "/run/systemd/system"
 
 if sys.platform == "linux":
@@ -32,7 +33,7 @@ if sys.platform == "linux":
             root, point = fields.split(" ")[3:5]
             inside = root == "/" or path == root or path.startswith(root + "/")
             if kind.startswith("cgroup2 ") and inside and "\\" not in point:
-                return (point + "/" + path.removeprefix(root.rstrip("/"))).rstrip("/")
+                return (point + path.removeprefix(root.rstrip("/"))).rstrip("/")
         return ""
 
     def is_ours(folder: str, systemd: str = _SYSTEMD) -> bool:
@@ -52,7 +53,16 @@ if sys.platform == "linux":
     def folder_for(pid: int) -> str:
         """The folder of the guardian with that pid, or "" where there can be none."""
         own = own_folder()
-        return f"{own}/ha-heartbeat-{pid}" if own else ""
+        return f"{own}/{_PREFIX}{pid}" if own else ""
+
+    def remove_stale(own: str) -> None:
+        """Remove the empty groups of guardians that were killed together with their members."""
+        with suppress(OSError):
+            for name in os.listdir(own):
+                pid = name.removeprefix(_PREFIX)
+                if pid != name and pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):
+                    with suppress(OSError):  # something is in it: it stays
+                        os.rmdir(f"{own}/{name}")
 
     class Group:
         """The group of one guardian's tree, or nothing at all."""
@@ -67,6 +77,7 @@ if sys.platform == "linux":
             group = cls("")
             own = own_folder()
             if own and is_ours(own):
+                remove_stale(own)
                 group = cls(folder_for(os.getpid()))
                 group._open()
             return group

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ha_heartbeat.guardian.protocol import Run
     from ha_heartbeat.guardian.tree import Outcome
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 _TFD_TIMER_ABSTIME = 1
 _TFD_NONBLOCK = 0o4000
 _TFD_CLOEXEC = 0o2000000
@@ -51,7 +51,7 @@ if sys.platform == "linux":
 
     def become_subreaper() -> None:
         """Let orphaned descendants become children of this process. Raises OSError."""
-        prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
 
     class _Timespec(ctypes.Structure):
         _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
@@ -109,7 +109,7 @@ if sys.platform == "linux":
 
         def _enter(self) -> None:
             """In the child, before the exec."""
-            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != self._own_pid:  # the guardian died before that took hold
                 os._exit(1)
             self._group.enter()

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from ha_heartbeat.guardian import __file__ as _guardian_file
 from ha_heartbeat.guardian.clock import now_ns
 from ha_heartbeat.guardian.protocol import (
+    LIMIT_BYTES,
     VERSION,
     Decoder,
     End,
@@ -50,8 +51,8 @@ if sys.platform != "win32":
 
 RETRY_S = 1.0
 """The least time from one start of a guardian to the next."""
-UNREAD_LIMIT_BYTES = 1024 * 1024
-"""A guardian that leaves so much unread has stopped working and is replaced."""
+UNREAD_LIMIT_BYTES = 2 * LIMIT_BYTES
+"""A guardian that leaves so much unread has stopped working and is replaced; bounds the memory."""
 _LEAVE_S = 1.0
 """What a guardian that has hung up is given to be gone before it is killed."""
 _FIRST_PAUSE_S = 0.002
@@ -116,7 +117,7 @@ class _Link(asyncio.Protocol):
         frame = encode(order)
         if self._transport is not None:
             self._transport.write(frame)
-            if self._transport.get_write_buffer_size() > UNREAD_LIMIT_BYTES + len(frame):
+            if self._transport.get_write_buffer_size() > UNREAD_LIMIT_BYTES:
                 self.abandon("it does not read its orders")
 
     def abandon(self, reason: str) -> None:

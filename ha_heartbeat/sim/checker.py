@@ -123,6 +123,8 @@ class Checker:
             s = host.core.state
             if s.tree_alive and s.phase is not Phase.WORKER:
                 return False
+            if s.phase is Phase.WORKER and s.fallback:
+                return False  # a hand-over is due
             phases.append(s.phase)
         return sorted(p.value for p in phases) == ["supervisor", "worker"]
 

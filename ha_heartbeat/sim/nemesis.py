@@ -85,6 +85,8 @@ class Nemesis:
         host.crash()
         if self.rng.random() < 0.7:
             self._later(host, host.boot)
+        if host.settings.distrust_refused:
+            self._disturb(self.world.now + 2 * host.settings.lease_s)  # taken for silence
 
     def crash_guardian(self, host: Host) -> None:
         """kill -9 of the guardian."""

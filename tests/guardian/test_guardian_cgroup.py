@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,9 +31,9 @@ def own() -> Iterator[str]:
     if not os.path.exists(cgroup.folder_for(os.getpid())):
         pytest.skip("no group can be made here, or it has no cgroup.kill")
     group.remove()
+    before = set(os.listdir(folder))
     yield folder
-    left = [name for name in os.listdir(folder) if name.startswith("ha-heartbeat-")]
-    assert not left, "groups were left behind"
+    assert set(os.listdir(folder)) <= before, "groups were left behind"
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, groups: str, mounts: str) -> None:
@@ -142,3 +143,18 @@ def test_a_group_taken_away_is_done_without(rig: Maker, own: str, mark: str) -> 
     assert member.expect(Ended).signal == signal.SIGKILL
     member.expect(Gone)
     assert marked(mark) == [member.pid]
+
+
+def test_the_group_of_a_guardian_killed_earlier_is_tidied_away(rig: Maker, own: str) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    stale = cgroup.folder_for(ended.pid)
+    of_the_living = cgroup.folder_for(os.getpid())
+    os.mkdir(stale)
+    os.mkdir(of_the_living)
+    try:
+        rig("linux")
+        assert not os.path.exists(stale)
+        assert os.path.exists(of_the_living)
+    finally:
+        os.rmdir(of_the_living)

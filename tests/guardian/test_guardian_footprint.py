@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
-from tests.guardian.rig import ROOT, linux_only
+from ha_heartbeat.guardian.protocol import Ended, Gone, Started, Stop
+from tests.guardian.rig import ROOT, Rig, linux_only, shell
 
 HEAVY = {
     "asyncio",
