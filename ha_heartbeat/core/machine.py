@@ -48,6 +48,10 @@ LEASE_PHASES: Final = frozenset({Phase.WORKER, Phase.HANDING_OVER, Phase.STOPPIN
 """Phases in which the right to run is confirmed with every check."""
 
 
+WATCHING: Final = frozenset({Phase.LOOKING, Phase.SUPERVISOR})
+"""Phases in which the role may be taken, on evidence."""
+
+
 class Core:
     """The decisions of one member.
 
@@ -71,7 +75,7 @@ class Core:
         kind = NOTE[type(event)](s, event, now, chance)
         if kind is not None:
             self._decide(kind, event, now)
-            if s.phase is Phase.LOOKING or s.phase is Phase.SUPERVISOR:
+            if s.phase in WATCHING:
                 watch.ask_if_first(s, now)
         if type(event) is Asked and kind is not None and not s.told:
             watch.tell(s, now)
@@ -119,18 +123,18 @@ class Core:
     def wake_at(self) -> float:
         """When the next `Tick` is needed at the latest; infinity when only an event can change anything."""
         s = self.state
-        if s.phase is Phase.STOPPED:
+        phase = s.phase
+        if phase is Phase.WORKER:
+            return min(s.next_check_at, schedule.wake_at(s))
+        if phase is Phase.STOPPED:
             return FOREVER
-        wake = min(s.next_check_at, schedule.wake_at(s))
-        if s.phase is Phase.HANDING_OVER:
-            wake = min(wake, s.give_up_at)
-        if (s.phase is Phase.LOOKING or s.phase is Phase.SUPERVISOR) and (
-            s.unanswered >= s.settings.check_count
-        ):
+        if phase is Phase.HANDING_OVER:
+            return min(s.next_check_at, s.give_up_at)
+        if s.unanswered >= s.settings.check_count and phase in WATCHING:
             due = evidence.silence_due_at(s)
-            if s.now < due < wake:
+            if s.now < due < s.next_check_at:
                 return due
-        return wake
+        return s.next_check_at
 
 
 # -- noting facts ----------------------------------------------------------------------------------

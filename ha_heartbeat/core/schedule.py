@@ -57,8 +57,8 @@ def _skip(s: State) -> None:
 
 
 def wake_at(s: State) -> float:
-    """When `due` must be asked next."""
-    if s.phase is not Phase.WORKER or s.ending or (s.run and s.skip_said):
+    """When `due` must be asked next by a worker."""
+    if s.ending or (s.run and s.skip_said):
         return FOREVER
     return s.next_run_at
 

@@ -11,17 +11,17 @@ survived in the field. The picture in docs/states.md is made from this table.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum
+from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from ha_heartbeat.core import actions as do
 from ha_heartbeat.core import evidence, votes
 from ha_heartbeat.core.state import LinkState, State
-from ha_heartbeat.core.types import Asked, Event, FenceDone, Phase, Wants
+from ha_heartbeat.core.types import Answered, Asked, Event, FenceDone, Phase, Wants
 from ha_heartbeat.core.state import view
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """What an event means for the role, once its facts were noted."""
 
     HEARD = "the peer was heard"
@@ -132,9 +132,12 @@ def peer_is_later_worker(s: State, e: Event, now: float) -> bool:
 
 
 def peer_overlapped(s: State, e: Event, now: float) -> bool:
-    """The peer is, or says that it was, worker at the same time, and that is news."""
+    """The peer is, or says that it was, worker at the same time, and that is news.
+
+    Only if it says so on our own connection: a question may be late, from one that is dead by now.
+    """
     p = s.peer
-    if p is None or s.overlap_noted == (s.epoch, p.incarnation):
+    if p is None or type(e) is not Answered or s.overlap_noted == (s.epoch, p.incarnation):
         return False
     return p.holding or (p.overlap_s > 0 and p.epoch == s.epoch)
 

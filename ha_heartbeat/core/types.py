@@ -6,7 +6,7 @@ are seconds on the member's own monotonic clock, which counts suspend; no wall c
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import NamedTuple, TypeAlias
 
 
@@ -24,7 +24,7 @@ class TakeoverPolicy(Enum):
     PROOF = "proof"
 
 
-class Phase(Enum):
+class Phase(StrEnum):
     """Where a member stands. `WORKER` is the only phase in which a run may be started."""
 
     LOOKING = "looking"

@@ -265,7 +265,8 @@ def asked(s: State, e: Asked, now: float) -> bool:
     if incarnation in s.past or _is_third(s, ask.view):
         _deny(s, e, now)
         return False
-    _hear(s, ask.view, now)
+    if not _hear(s, ask.view, now):
+        return False  # an old question, overtaken by what its asker has said since
     known = s.inbound_ask
     if known is None or known.view.incarnation != incarnation or known.seq < ask.seq:
         s.inbound = e.conn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import os
 import sys
@@ -26,6 +27,7 @@ class Outcome(NamedTuple):
 
 def run_batch(seeds: range) -> Outcome:
     """Run some seeds in this process."""
+    gc.disable()  # a world is one large cycle, and is thrown away whole
     failovers = overlaps = steps = 0
     violations = []
     for seed in seeds:
@@ -39,6 +41,8 @@ def run_batch(seeds: range) -> Outcome:
         failovers += world.checker.failovers
         overlaps += world.checker.overlaps
         steps += world.timeline.steps
+        if seed % 50 == 0:
+            gc.collect()
     return Outcome(len(seeds), failovers, overlaps, steps, tuple(violations))
 
 

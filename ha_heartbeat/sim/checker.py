@@ -81,7 +81,8 @@ class Checker:
 
     def hears(self, host: Host, epoch: int) -> None:
         """A message that names this epoch has reached `host`."""
-        self.known[host.index] = max(self.known[host.index], epoch)
+        if epoch > self.known[host.index]:
+            self.known[host.index] = epoch
 
     def _epoch_grows(self, host: Host, epoch: int) -> None:
         """Above all that this host knows of, and above a term that it voted for.
@@ -125,6 +126,8 @@ class Checker:
                 return False
             if s.phase is Phase.WORKER and s.fallback:
                 return False  # a hand-over is due
+            if host.clock.world(s.heard_at) < self.world.healed_at:
+                return False  # what it knows is of before
             phases.append(s.phase)
         return sorted(p.value for p in phases) == ["supervisor", "worker"]
 

@@ -28,7 +28,7 @@ class Timeline:
     def at(self, when: float, call: Callable[..., None], *args: Any) -> None:
         """Call `call(*args)` at `when` (seconds), or now if that has passed."""
         self._serial += 1
-        heappush(self._heap, (max(when, self.now), self._serial, call, args))
+        heappush(self._heap, (when if when > self.now else self.now, self._serial, call, args))
 
     def run_until(self, end: float, done: Callable[[], bool] | None = None) -> bool:
         """Go on until `end`, or until `done()`; true if that ended it."""

@@ -44,6 +44,7 @@ class Guardian:
     def start(self, run: str) -> None:
         """Start a run, which ends by itself after its time."""
         self.run = run
+        self.stopping = False
         self.generation += 1
         world = self.host.world
         world.timeline.at(world.now + self.command.lasts_s, self._finish, self.generation)

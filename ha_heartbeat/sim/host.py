@@ -267,20 +267,27 @@ class Host:
             self.inbox.append((self.life, event))
             return
         world = self.world
-        if isinstance(event, Asked):
-            world.checker.hears(self, event.ask.view.epoch)
-        elif isinstance(event, Answered):
-            world.checker.hears(self, event.answer.view.epoch)
-        now = self.clock.local(world.now)
+        kind = type(event)
+        if kind is Asked:
+            world.checker.hears(self, event.ask.view.epoch)  # type: ignore[union-attr]
+        elif kind is Answered:
+            world.checker.hears(self, event.answer.view.epoch)  # type: ignore[union-attr]
+        clock = self.clock
+        now = clock.offset + world.timeline.now * clock.rate
         effects = core.step(event, now, world.rng.random())
         if world.tracing:
             world.trace_step(self, event, effects)
         life = self.life
         for effect in effects:
-            DO[type(effect)](self, effect)
-            if self.life != life:
-                return
-        self._plan_wake(core)
+            do = DO[type(effect)]
+            if do is not None:
+                do(self, effect)
+                if self.life != life:
+                    return
+        wake = core.wake_at()
+        if wake < self.wake:
+            self.wake = wake
+            world.timeline.at(clock.world(wake) + 1e-6, self._due, life, wake)
 
     def tell_later(self, event: Event) -> None:
         """The same from within an effect: the core has to finish its step first."""
@@ -289,12 +296,6 @@ class Host:
     def _tell_life(self, life: int, event: Event) -> None:
         if life == self.life:
             self.tell(event)
-
-    def _plan_wake(self, core: Core) -> None:
-        wake = core.wake_at()
-        if wake < self.wake:
-            self.wake = wake
-            self.world.timeline.at(self.clock.world(wake) + 1e-6, self._due, self.life, wake)
 
     def _due(self, life: int, wake: float) -> None:
         if life != self.life or wake != self.wake:
@@ -384,11 +385,8 @@ class Host:
         self._hang_up()
         self._release_port()
 
-    def _nothing(self, effect: Say) -> None:
-        pass
 
-
-DO: dict[type, Callable[[Host, Any], None]] = {
+DO: dict[type, Callable[[Host, Any], None] | None] = {
     Connect: Host._connect,
     Disconnect: Host._disconnect,
     SendAsk: Host._send_ask,
@@ -402,5 +400,5 @@ DO: dict[type, Callable[[Host, Any], None]] = {
     RecordOverlap: Host._overlap,
     RoleChanged: Host._role,
     Exit: Host._exit,
-    Say: Host._nothing,
+    Say: None,
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ha_heartbeat.core.types import Phase
+
 if TYPE_CHECKING:
     from ha_heartbeat.sim.host import Host
     from ha_heartbeat.sim.world import World
@@ -36,20 +38,30 @@ class Nemesis:
         """Let some faults happen, and time pass."""
         world = self.world
         for _ in range(self.rng.choice((1, 1, 1, 2, 3, 4))):
-            host = self.rng.choice(world.hosts)
+            host = self._victim()
             self.rng.choice(self.faults)(host)
             world.timeline.run_until(world.now + self._pause_s(host))
+
+    def _victim(self) -> Host:
+        """The worker more often than not: that is where it hurts."""
+        hosts = self.world.hosts
+        if self.rng.random() < 0.6:
+            for host in hosts:
+                if host.core is not None and host.core.state.phase is Phase.WORKER:
+                    return host
+        return self.rng.choice(hosts)
 
     def _pause_s(self, host: Host) -> float:
         """From nothing to more than two leases; often a little more or less than one."""
         lease_s = host.settings.lease_s
-        scale = self.rng.choice((0.001, 0.01, 0.3, 1.0, 1.0, 2.5))
+        scale = self.rng.choice((0.001, 0.01, 0.1, 0.3, 1.0, 1.0, 2.5))
         return lease_s * scale * (0.5 + self.rng.random())
 
     def heal(self) -> None:
         """Everything works again, and every member is started."""
         world = self.world
         self.episode += 1  # what was planned for later was meant for this one
+        world.healed_at = world.now
         network = world.network
         if any(map(any, network.cut)) or network.loss or network.lateness:
             world.disturbed_at = world.now

@@ -29,6 +29,7 @@ class World:
         self.network = Network(self.timeline, self.rng)
         self.checker = Checker(self)
         self.disturbed_at = float("-inf")
+        self.healed_at = 0.0
         self.policy = self.rng.choice((TakeoverPolicy.SILENCE, TakeoverPolicy.PROOF))
         self.hosts = self._hosts()
         self.nemesis = Nemesis(self)
@@ -116,7 +117,7 @@ class World:
         """A settled pair never switches."""
         interval_s = max(h.settings.interval_test_s for h in self.hosts)
         changes = self.checker.changes
-        self.timeline.run_until(self.now + self.rng.random() * 3 * interval_s)
+        self.timeline.run_until(self.now + self.rng.random() * 2 * interval_s)
         if self.checker.changes != changes:
             self.checker.fail("a settled pair switched")
 

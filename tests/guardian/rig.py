@@ -118,22 +118,21 @@ def pid_from(path: Path) -> int:
     return int(wait_for(lambda: path.read_text() if path.exists() else ""))
 
 
-def shell(line: str, run: int = 1, **kwargs: int) -> Run:
+def shell(line: str, run: int = 1, *, term_at_ns: int = FAR_NS, kill_at_ns: int = FAR_NS) -> Run:
     """A run of one shell command."""
-    return order((line,), run, is_shell=True, **kwargs)
+    return Run(run, term_at_ns, kill_at_ns, True, (line,), ())
 
 
 def order(
     argv: tuple[str, ...],
     run: int = 1,
-    *,
-    is_shell: bool = False,
     env: tuple[tuple[str, str], ...] = (),
+    *,
     term_at_ns: int = FAR_NS,
     kill_at_ns: int = FAR_NS,
 ) -> Run:
     """A run with a lease of a century, if none is given."""
-    return Run(run, term_at_ns, kill_at_ns, is_shell, argv, env)
+    return Run(run, term_at_ns, kill_at_ns, False, argv, env)
 
 
 class Rig:

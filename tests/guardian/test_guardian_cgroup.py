@@ -107,7 +107,7 @@ def test_a_group_that_cannot_be_made_is_done_without(
     cgroup.Group.make().kill()
 
 
-def test_a_run_is_in_the_group_of_its_guardian_which_goes_with_it(rig: Maker, own: str) -> None:
+def test_a_run_is_in_the_group_of_its_guardian_which_goes_with_it(own: str, rig: Maker) -> None:
     member = rig("linux")
     member.say(shell("setsid sleep 600 & cat /proc/self/cgroup"))
     member.expect(Started)
@@ -124,7 +124,7 @@ def test_a_run_is_in_the_group_of_its_guardian_which_goes_with_it(rig: Maker, ow
     assert not folder.exists()
 
 
-def test_without_it_a_run_is_where_its_guardian_is(rig: Maker, own: str) -> None:
+def test_without_it_a_run_is_where_its_guardian_is(own: str, rig: Maker) -> None:
     member = rig("linux-sweep")
     member.say(shell("cat /proc/self/cgroup"))
     member.expect(Started)
@@ -133,7 +133,7 @@ def test_without_it_a_run_is_where_its_guardian_is(rig: Maker, own: str) -> None
     assert member.text() == Path("/proc/self/cgroup").read_text()
 
 
-def test_a_group_taken_away_is_done_without(rig: Maker, own: str, mark: str) -> None:
+def test_a_group_taken_away_is_done_without(own: str, rig: Maker, mark: str) -> None:
     member = rig("linux")
     os.rmdir(cgroup.folder_for(member.pid))
     member.say(shell("setsid sleep 600 & sleep 600"))
@@ -145,7 +145,7 @@ def test_a_group_taken_away_is_done_without(rig: Maker, own: str, mark: str) -> 
     assert marked(mark) == [member.pid]
 
 
-def test_the_group_of_a_guardian_killed_earlier_is_tidied_away(rig: Maker, own: str) -> None:
+def test_the_group_of_a_guardian_killed_earlier_is_tidied_away(own: str, rig: Maker) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
     stale = cgroup.folder_for(ended.pid)

@@ -187,7 +187,7 @@ def test_both_killed_and_a_grandchild_holds_the_port(
 @pytest.mark.parametrize("member", variants(), indirect=True)
 def test_a_stopped_member_has_no_tree_after_its_lease(member: Member) -> None:
     times = lease(0.4, 0.8)
-    pid = member.run(shell("trap '' TERM; while :; do sleep 600; done", **times))
+    pid = member.run(shell("trap '' TERM; exec sleep 600", **times))
     os.kill(member.pid, signal.SIGSTOP)
     wait_for(lambda: not alive(pid))
     assert now_ns() >= times["kill_at_ns"]

@@ -114,14 +114,14 @@ def test_runs_and_orders_go_through(variant: str) -> None:
         member.guardian.run(shell("exit 3", 1))
         assert (await member.expect(Started)).run == 1
         assert (await member.expect(Ended)).status == 3
-        member.guardian.run(shell("sleep 600", 2, **lease(60, 60)))
+        member.guardian.run(shell("exec sleep 600", 2, **lease(60, 60)))
         await member.expect(Started)
         times = lease(0.2, 60)
         member.guardian.extend(times["term_at_ns"], times["kill_at_ns"])
         assert (await member.expect(Ended)).signal == signal.SIGTERM
         await member.expect(Expired)
         for clear in (member.guardian.kill, lambda: member.guardian.stop(60)):
-            member.guardian.run(shell("sleep 600", 3))
+            member.guardian.run(shell("exec sleep 600", 3))
             await member.expect(Started)
             clear()
             await member.expect(Ended)
@@ -132,7 +132,7 @@ def test_runs_and_orders_go_through(variant: str) -> None:
 
 def test_an_end_kills_what_runs(variant: str) -> None:
     async def scene(member: Member) -> None:
-        member.guardian.run(shell("trap '' TERM; sleep 600"))
+        member.guardian.run(shell("trap '' TERM; exec sleep 600"))
         await member.expect(Started)
 
     play(scene, variant)
@@ -160,7 +160,7 @@ def test_a_lost_guardian_leaves_nothing_and_is_replaced(tmp_path: Path, variant:
             await member.expect(Started)
             await member.expect(Ended)
             daemon = pid_from(tmp_path / "pid")
-        member.guardian.run(shell("trap '' TERM; sleep 600 & sleep 600", 2))
+        member.guardian.run(shell("trap '' TERM; sleep 600 & exec sleep 600", 2))
         run = (await member.expect(Started)).pid
         os.kill(first, signal.SIGKILL)
         assert await member.expect(Lost) == Lost("the guardian was killed by signal 9")
@@ -204,7 +204,7 @@ def test_other_children_of_the_member_survive_a_lost_guardian() -> None:
 @linux_only
 def test_what_is_asked_while_there_is_no_guardian_is_answered() -> None:
     async def scene(member: Member) -> None:
-        member.guardian.run(shell("sleep 600", 1))
+        member.guardian.run(shell("exec sleep 600", 1))
         await member.expect(Started)
         os.kill(member.pid, signal.SIGSTOP)
         member.guardian.run(shell("true", 2))  # reaches a guardian that will never answer

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ha_heartbeat.guardian.protocol import Ended, Failed, Gone, Kill, Started, Stop
+from ha_heartbeat.guardian.protocol import Ended, Failed, Gone, Kill, Message, Started, Stop
 from tests.guardian.rig import Rig, lease, linux_only, order, shell
 
 Maker = Callable[..., Rig]
@@ -89,7 +89,7 @@ def test_a_variable_without_a_name_fails_the_run(rig: Maker, variant: str) -> No
 
 def test_a_second_run_beside_the_first_is_refused(rig: Maker, variant: str) -> None:
     member = rig(variant)
-    member.say(shell("sleep 600", 1), shell("true", 2))
+    member.say(shell("exec sleep 600", 1), shell("true", 2))
     reports = [member.hear(), member.hear()]
     assert {type(report) for report in reports} == {Started, Failed}
     (failed,) = (report for report in reports if isinstance(report, Failed))
@@ -107,7 +107,7 @@ def test_a_run_whose_lease_is_over_is_refused(rig: Maker, variant: str) -> None:
 
 def test_a_run_while_the_tree_is_being_stopped_is_refused(rig: Maker, variant: str) -> None:
     member = rig(variant)
-    member.say(shell("trap '' TERM; echo; while :; do sleep 600; done"))
+    member.say(shell("trap '' TERM; echo; exec sleep 600"))
     member.expect(Started)
     assert os.read(member.output, 1) == b"\n"
     member.say(Stop(60_000_000_000), Stop(0), shell("true", 2))
@@ -123,8 +123,8 @@ def test_a_run_while_the_tree_is_being_stopped_is_refused(rig: Maker, variant: s
 def test_a_stop_sent_right_behind_a_run_is_not_lost(rig: Maker, variant: str) -> None:
     member = rig(variant)
     for run in range(30):
-        member.say(shell("sleep 600", run), Stop(60_000_000_000))
-        seen = []
+        member.say(shell("exec sleep 600", run), Stop(60_000_000_000))
+        seen: list[Message] = []
         while not (seen and isinstance(seen[-1], Gone)):
             seen.append(member.hear())
         assert any(isinstance(report, Ended) and report.signal == 15 for report in seen), seen

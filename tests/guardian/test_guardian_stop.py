@@ -70,7 +70,7 @@ os.write(1, b"up\\n")
 while True:
     signal.pause()
 """
-STUBBORN = "trap '' TERM; echo; while :; do sleep 600; done"
+STUBBORN = "trap '' TERM; echo; exec sleep 600"
 
 
 @pytest.mark.parametrize("command", [Stop(1_000_000_000), Kill()])

@@ -1,0 +1,1 @@
+"""What a member costs and how fast it takes over, measured on real processes."""

@@ -1,0 +1,128 @@
+"""`python3 benchmarks/run.py`: measure what a member costs and how fast it takes over.
+
+Starts members of this checkout as real processes, each in a network namespace of its own where
+that is possible (root), and removes all of it at the end. The figures come from the records that
+the command keeps of its own life, not from what the members say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from benchmarks import idle, partition, report, simulator, takeovers
+from benchmarks.bench import Bench
+from benchmarks.members import BenchmarkError
+from benchmarks.network import make_network
+from benchmarks.recorder import build_payload, describe_start_up, measure_start_up_ns
+from benchmarks.report import Result
+
+Scenario = Callable[[Bench], Sequence[Result]]
+
+
+def _takeover(title: str, strike: takeovers.Strike, lasting: bool) -> Scenario:
+    return functools.partial(takeovers.measure, title=title, strike=strike, lasting=lasting)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "kill": _takeover("kill -9 of the member", takeovers.kill_member, False),
+    "kill-lasting": _takeover(
+        "kill -9 of the member, lasting command", takeovers.kill_member, True
+    ),
+    "kill-all": _takeover(
+        "kill -9 of member, guardian and command", takeovers.kill_everything, True
+    ),
+    "stop": _takeover("SIGTERM, idle", takeovers.ask_to_stop, False),
+    "stop-lasting": _takeover("SIGTERM, lasting command", takeovers.ask_to_stop_lasting, True),
+    "partition": partition.measure,
+    "idle": idle.measure,
+    "simulator": simulator.measure,
+}
+SMOKE = {"takeovers": 3, "idle_s": 1.0, "simulated_runs": 3}
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Measure what a member costs and how it takes over."
+    )
+    parser.add_argument("-n", "--takeovers", type=int, default=100, help="a scenario (%(default)s)")
+    parser.add_argument(
+        "--only", action="append", choices=SCENARIOS, help="this scenario; may be repeated"
+    )
+    parser.add_argument(
+        "--idle-s", type=float, default=60.0, help="length of the idle window (%(default)s)"
+    )
+    parser.add_argument(
+        "--simulated-runs", type=int, default=200, help="seeds to simulate (%(default)s)"
+    )
+    parser.add_argument("--smoke", action="store_true", help="only see whether everything works")
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables there, too")
+    options = parser.parse_args(words)
+    if options.smoke:
+        vars(options).update(SMOKE)
+    if options.takeovers < 1:
+        parser.error("at least one takeover is needed")
+    return options
+
+
+def main(words: Sequence[str]) -> int:
+    """Exit status 0 when all scenarios were measured or cannot be here, 1 when one failed."""
+    options = parse(words)
+    signal.signal(signal.SIGTERM, _interrupt)
+    shared_memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with (
+        tempfile.TemporaryDirectory(prefix="hb-bench-") as disk,
+        tempfile.TemporaryDirectory(prefix="hb-bench-", dir=shared_memory) as memory,
+    ):
+        network = make_network()
+        try:
+            amount = (options.takeovers, options.idle_s, options.simulated_runs)
+            bench = Bench(network, build_payload(disk), disk, memory, *amount)
+            return _measure(bench, options.only or list(SCENARIOS), options.markdown)
+        finally:
+            network.close()
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _measure(bench: Bench, names: Sequence[str], markdown: str | None) -> int:
+    """Measure the scenarios of these names, print what came of it, and go on after a failure."""
+    start_up_ns = measure_start_up_ns(bench.payload, os.path.join(bench.memory, "start-up"))
+    head = (
+        report.environment(bench.network.description),
+        f"command: {describe_start_up(bench.payload, start_up_ns)}",
+    )
+    print(*head, "", sep="\n", flush=True)
+    results: list[Result] = []
+    failed = False
+    for name in names:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        try:
+            results += SCENARIOS[name](bench)
+        except BenchmarkError as error:
+            failed = True
+            print(f"{name}: {error}", file=sys.stderr)
+            results.append(report.Absent(name, str(error).splitlines()[0]))
+    tables = report.tables(results)
+    print("\n\n".join(map(report.as_text, tables)))
+    if markdown:
+        with open(markdown, "w", encoding="utf-8") as file:
+            file.write("\n\n".join([*head, *map(report.as_markdown, tables)]) + "\n")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
