@@ -62,7 +62,8 @@ def take_over_granted(s: State, e: Event, now: float) -> None:
     peer = s.peer.member if s.peer is not None else s.settings.peer
     if s.grant is Evidence.RELEASED:
         stopped = s.peer is not None and s.peer.phase is Phase.STOPPED
-        why = f"{peer} {'said goodbye' if stopped else 'gave the role away'}: its command has ended."
+        how = "said goodbye" if stopped else "gave the role away"
+        why = f"{peer} {how}: its command has ended."
         _become_worker(s, now, Evidence.RELEASED, why)
     else:
         _become_worker(s, now, Evidence.VOTED, f"{peer} does not run and voted for this member.")

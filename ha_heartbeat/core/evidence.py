@@ -48,9 +48,7 @@ def silence_due_at(s: State) -> float:
 
     A member that has just started abstains for as long, because it remembers no promise.
     """
-    return max(
-        silent_since(s) + kept_s(s.settings.lease_s), s.promised_until, s.abstain_until
-    )
+    return max(silent_since(s) + kept_s(s.settings.lease_s), s.promised_until, s.abstain_until)
 
 
 def is_silent(s: State, now: float) -> bool:

@@ -1,7 +1,7 @@
 """One step of a member: note the facts of an event, ask the table what follows, and do it.
 
-`Core.step(event, now, chance)` returns the effects in the order in which they are to be done. It has
-no other input and no other output, so the same events give the same effects, always.
+`Core.step(event, now, chance)` returns the effects in the order in which they are to be done. It
+has no other input and no other output, so the same events give the same effects, always.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Core:
     def _enter(
         self, phase: Phase, do: Callable[[State, Event, float], None], event: Event, now: float
     ) -> None:
-        """Change the phase, then act; the change is told to the shell before what follows from it."""
+        """Change the phase, then act; the shell is told of the change before what follows from it."""
         s = self.state
         s.phase = phase
         s.phase_since = now
@@ -121,7 +121,7 @@ class Core:
         )
 
     def wake_at(self) -> float:
-        """When the next `Tick` is needed at the latest; infinity when only an event can change anything."""
+        """When the next `Tick` is needed at the latest; infinity when none is."""
         s = self.state
         phase = s.phase
         if phase is Phase.WORKER:
@@ -223,6 +223,8 @@ def _tree_gone(s: State, e: TreeGone, now: float, chance: float) -> Kind | None:
 
 
 def _expired(s: State, e: Expired, now: float, chance: float) -> Kind | None:
+    if e.latest != s.latest_run:
+        return None
     schedule.forget_tree(s)
     return Kind.EXPIRED
 

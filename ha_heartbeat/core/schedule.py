@@ -1,4 +1,4 @@
-"""When the command is started (DESIGN 8): from start to start, never overlapping, at once on takeover."""
+"""When the command is started (DESIGN 8): from start to start, never overlapping."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def due(s: State, now: float) -> None:
     late_s = now - s.next_run_at
     s.next_run_at += interval_s * (1 + late_s // interval_s)
     s.run_count += 1
-    s.run = f"{s.epoch}.{s.run_count}"
+    s.run = s.latest_run = f"{s.epoch}.{s.run_count}"
     s.run_started_at = now
     s.skip_said = False
     s.out.append(StartRun(s.run, s.epoch))

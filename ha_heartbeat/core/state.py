@@ -97,6 +97,7 @@ class State:
 
     # the command (schedule)
     run: str = ""
+    latest_run: str = ""  # the one last asked for, whether it lives or not
     run_started_at: float = NEVER
     run_count: int = 0
     next_run_at: float = FOREVER

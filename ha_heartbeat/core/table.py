@@ -1,10 +1,10 @@
-"""The transition table: every phase against every kind of event, with a reason in words on each row.
+"""The transition table: every phase against every kind of event, and a reason on each row.
 
 Read it with a finger: find the phase, find what happened, and the first row whose condition holds
 is what the member does. A pair that cannot occur says so; it raises under test and is logged and
 survived in the field. The picture in docs/states.md is made from this table.
 
-`WORKER` is the only phase in which a run is started. It is entered from `LOOKING`, `SUPERVISOR` and
+`WORKER` is the only phase in which a run starts. It is entered from `LOOKING`, `SUPERVISOR` and
 `FENCING` on evidence alone (`evidence`, `votes`), and from `HANDING_OVER`, which never gave it away.
 """
 
@@ -16,9 +16,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from ha_heartbeat.core import actions as do
 from ha_heartbeat.core import evidence, votes
-from ha_heartbeat.core.state import LinkState, State
+from ha_heartbeat.core.state import LinkState, State, view
 from ha_heartbeat.core.types import Answered, Asked, Event, FenceDone, Phase, Wants
-from ha_heartbeat.core.state import view
 
 
 class Kind(StrEnum):
@@ -295,7 +294,10 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.FENCE_DONE: (stay("the fence was started before the lease lapsed: it is outdated"),),
         Kind.STOP: (
             Row(
-                tree_alive, Phase.STOPPING, do.begin_stop, "the tree ends before the goodbye is said"
+                tree_alive,
+                Phase.STOPPING,
+                do.begin_stop,
+                "the tree ends before the goodbye is said",
             ),
             GOODBYE,
         ),
@@ -320,7 +322,10 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
         Kind.STOP: (
             Row(
-                tree_alive, Phase.STOPPING, do.begin_stop, "the tree ends before the goodbye is said"
+                tree_alive,
+                Phase.STOPPING,
+                do.begin_stop,
+                "the tree ends before the goodbye is said",
             ),
             GOODBYE,
         ),
@@ -403,7 +408,10 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
         Kind.STOP: (
             Row(
-                tree_alive, Phase.STOPPING, do.begin_stop, "the tree ends before the role is given up"
+                tree_alive,
+                Phase.STOPPING,
+                do.begin_stop,
+                "the tree ends before the role is given up",
             ),
             GOODBYE,
         ),
@@ -443,7 +451,10 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
         Kind.STOP: (
             Row(
-                tree_alive, Phase.STOPPING, do.begin_stop, "the tree ends before the role is given up"
+                tree_alive,
+                Phase.STOPPING,
+                do.begin_stop,
+                "the tree ends before the role is given up",
             ),
             GOODBYE,
         ),

@@ -1,4 +1,4 @@
-"""The words of the core: what it is told (events), what it says (messages), what it asks for (effects).
+"""The words of the core: what it is told (events), says (messages), and asks for (effects).
 
 Everything here is immutable and plain, so that a state can be copied, compared and replayed. Times
 are seconds on the member's own monotonic clock, which counts suspend; no wall clock appears.
@@ -38,7 +38,7 @@ class Phase(StrEnum):
 
 
 class Evidence(Enum):
-    """Why a member may become worker (DESIGN 3); logged, remembered and shown with each takeover."""
+    """Why a member may become worker (DESIGN 3); logged and shown with each takeover."""
 
     RELEASED = "released"
     REFUSED = "refused"
@@ -81,7 +81,7 @@ class Settings(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What a member tells its peer of its settings, so that the two can be compared when they meet."""
+    """What a member tells its peer of its settings, to be compared when the two meet."""
 
     interval_test_s: float
     check_count: int
@@ -124,7 +124,7 @@ class Wants(Enum):
 
 
 class Ask(NamedTuple):
-    """A check: "are you there, and may I?" `lease_s` is the asker's D, for which a vote is given."""
+    """A check: are you there, and may I? `lease_s` is the asker's D, for which a vote is given."""
 
     service: str
     seq: int
@@ -134,7 +134,7 @@ class Ask(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer to question `seq` of incarnation `to`; a later one to the same question supersedes it.
+    """An answer to question `seq` of incarnation `to`; a later one to it supersedes this one.
 
     `vote`: the answerer neither runs nor votes otherwise for the asker's D from now on.
     `released`: it was worker, its command has ended, and it is not worker any more.
@@ -246,7 +246,13 @@ class TreeGone(NamedTuple):
 
 
 class Expired(NamedTuple):
-    """The guardian ended the tree because the lease was not extended in time."""
+    """The guardian ended the tree because the lease was not extended in time.
+
+    `latest` is the run that it had started last by then, "" for none: a member that was stopped may
+    read of this after it has asked for another one, which is not meant.
+    """
+
+    latest: str
 
 
 class GuardianLost(NamedTuple):
@@ -330,7 +336,7 @@ class StartRun(NamedTuple):
 
 
 class ExtendLease(NamedTuple):
-    """The right to run now lasts until `kill_at`: SIGTERM at `term_at` and SIGKILL then, if not extended."""
+    """The right to run as it now stands: SIGTERM at `term_at`, SIGKILL at `kill_at`."""
 
     term_at: float
     kill_at: float
@@ -351,7 +357,7 @@ class RunFence(NamedTuple):
 
 
 class Remember(NamedTuple):
-    """Keep on disk. `epoch_reserved` is written ahead of need, so that a takeover waits for no disk.
+    """Keep on disk; `epoch_reserved` is written ahead of need, so that a takeover need not wait.
 
     The shell may write it in the background, but a member must not become worker with an epoch
     (`RoleChanged`) above the one last reserved on disk: then it waits for the write.

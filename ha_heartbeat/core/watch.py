@@ -259,7 +259,7 @@ def _grant(s: State, answer: Answer, wanted: Wants, now: float) -> Evidence | No
 
 
 def asked(s: State, e: Asked, now: float) -> bool:
-    """Take in a question; true if it was the peer's. The answer is given after the table was asked."""
+    """Take in a question; true if it was the peer's. It is answered after the table was asked."""
     ask = e.ask
     incarnation = ask.view.incarnation
     if incarnation in s.past or _is_third(s, ask.view):
@@ -282,7 +282,7 @@ def _is_third(s: State, other: View) -> bool:
 
 
 def _deny(s: State, e: Asked, now: float) -> None:
-    """Neither believe nor vote; but if it bears the peer's name, see who holds the peer's port now."""
+    """Neither believe nor vote; but if it bears the peer's name, see who holds its port now."""
     ask = e.ask
     reason = f"{s.settings.member} is paired with {s.settings.peer}"
     learn_epoch(s, ask.view.epoch)

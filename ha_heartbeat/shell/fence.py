@@ -14,7 +14,7 @@ from ha_heartbeat.config import Config
 from ha_heartbeat.core.types import Event, FenceDone
 
 LIMIT_S: Final = 60.0
-"""How long a fence command may take; what has not ended then has failed (as Pacemaker's default)."""
+"""How long a fence command may take; what has not ended by then has failed."""
 
 
 class Fence:
@@ -62,7 +62,7 @@ class Fence:
             return False, f"it could not be started: {error.strerror or error}"
         try:
             status = await asyncio.wait_for(process.wait(), LIMIT_S)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             self._kill()
             return False, f"it took longer than {LIMIT_S:g} s"
         if status < 0:

@@ -50,9 +50,7 @@ async def _run(config: Config) -> int:
 
     StateFile.open(config.state_dir, config.service, config.local, config.member)
     peers = await resolve_now(*config.remote)
-    sockets = await bind(
-        config.local, wait_s=config.wait_for_serversocket_s, on_waiting=notice
-    )
+    sockets = await bind(config.local, wait_s=config.wait_for_serversocket_s, on_waiting=notice)
     try:
         for peer in peers:
             if trap := explain_loopback(config.local, sockets, str(peer.sockaddr[0])):
@@ -124,7 +122,7 @@ class Member:
                 await self._leave()
 
     async def _leave(self) -> None:
-        """Say what is left to say, then let go of the port: first the connections, then the rest."""
+        """Say what is left to say, then let go of the port."""
         if self._timer is not None:
             self._timer.cancel()
         await self._link.close()
@@ -292,7 +290,7 @@ class Disk:
         self._aside(self._save, seen, reserved)
 
     def ensure(self, epoch: int) -> None:
-        """Return when `epoch` is on disk, or cannot be: it was reserved ahead, so this seldom waits."""
+        """Return when `epoch` is on disk, or cannot be; reserved ahead, it seldom waits."""
         if epoch > self._kept:
             self._told(self._save(epoch, epoch))
 

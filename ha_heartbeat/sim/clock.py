@@ -15,7 +15,7 @@ class EndlessError(Exception):
 
 
 class Timeline:
-    """Calls functions at virtual times, in order; ties in the order in which they were asked for."""
+    """Calls functions at virtual times, in order; ties in the order of asking."""
 
     __slots__ = ("_heap", "_serial", "now", "steps")
 

@@ -14,8 +14,7 @@ DEAF: Final = float("inf")
 
 
 class Command(NamedTuple):
-    """What the command is like: how long a run lasts, how long it takes to end on SIGTERM (both in
-    seconds), and how likely it is to leave processes behind."""
+    """How long a run lasts, how long it takes to end on SIGTERM (s), how likely it leaves more."""
 
     lasts_s: float
     ends_s: float
@@ -25,12 +24,22 @@ class Command(NamedTuple):
 class Guardian:
     """Holds at most one run and what earlier ones left behind; ends them when told or when due."""
 
-    __slots__ = ("command", "generation", "host", "kill_at", "leftovers", "run", "stopping", "term_at")
+    __slots__ = (
+        "command",
+        "generation",
+        "host",
+        "kill_at",
+        "latest",
+        "leftovers",
+        "run",
+        "stopping",
+        "term_at",
+    )
 
     def __init__(self, host: Host, command: Command) -> None:
         self.host = host
         self.command = command
-        self.run = ""
+        self.run = self.latest = ""
         self.leftovers = 0
         self.generation = 0  # what was planned for an earlier one is void
         self.term_at = self.kill_at = 0.0
@@ -43,7 +52,7 @@ class Guardian:
 
     def start(self, run: str) -> None:
         """Start a run, which ends by itself after its time."""
-        self.run = run
+        self.run = self.latest = run
         self.stopping = False
         self.generation += 1
         world = self.host.world
@@ -79,7 +88,7 @@ class Guardian:
             host.on_thaw(self._deadline, generation)
         elif host.clock.local(host.world.now) >= self.kill_at - 1e-9:
             self._end_all()
-            host.tell(Expired())
+            host.tell(Expired(self.latest))
         else:
             self._watch_deadline()
 

@@ -88,12 +88,13 @@ class Host:
         self.stalled = False
         self.stop_sent = False
         self.inbox.clear()
+        self.guardian.latest = ""
         self.core = Core(self.settings, strict=True)
         self.world.trace(self, "starts")
         self.tell(Started(f"{self.index}.{self.life}", *self.disk))
 
     def crash(self) -> None:
-        """kill -9 of the member: its connections end, its guardian ends the tree."""
+        """A kill -9 of the member: its connections end, its guardian ends the tree."""
         if self.core is None:
             return
         self.world.trace(self, "member killed")
@@ -103,15 +104,16 @@ class Host:
         self._release_port()
 
     def crash_guardian(self) -> None:
-        """kill -9 of the guardian: the kernel and the member end the tree."""
+        """A kill -9 of the guardian: the kernel and the member end the tree."""
         if self.core is None or self.frozen:
             return
         self.world.trace(self, "guardian killed")
         self.guardian.vanish()
+        self.guardian.latest = ""
         self.tell(GuardianLost("killed."))
 
     def crash_both(self) -> None:
-        """kill -9 of member and guardian: what the run left behind lives on, and holds the port."""
+        """A kill -9 of member and guardian: what the run left behind lives on, and holds the port."""
         if self.core is None:
             return
         self.world.trace(self, "member and guardian killed")

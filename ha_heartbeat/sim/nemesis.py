@@ -67,7 +67,7 @@ class Nemesis:
             world.disturbed_at = world.now
         network.heal()
         if world.tracing:
-            world.lines.append(f"{world.now:12.4f}  --  everything is healed")
+            world.trace_all("everything is healed")
         for host in world.hosts:
             if host.frozen or host.stalled or not host.powered:
                 world.disturbed_at = world.now
@@ -93,7 +93,7 @@ class Nemesis:
     # -- faults ------------------------------------------------------------------------------------
 
     def crash(self, host: Host) -> None:
-        """kill -9 of the member; it may be started again."""
+        """A kill -9 of the member; it may be started again."""
         host.crash()
         if self.rng.random() < 0.7:
             self._later(host, host.boot)
@@ -101,11 +101,11 @@ class Nemesis:
             self._disturb(self.world.now + 2 * host.settings.lease_s)  # taken for silence
 
     def crash_guardian(self, host: Host) -> None:
-        """kill -9 of the guardian."""
+        """A kill -9 of the guardian."""
         host.crash_guardian()
 
     def crash_both(self, host: Host) -> None:
-        """kill -9 of both; orphans may hold the port for longer than a lease."""
+        """A kill -9 of both; orphans may hold the port for longer than a lease."""
         host.crash_both()
         if host.guardian.alive:
             self._disturb(self.world.now + 4 * host.settings.lease_s)
@@ -148,12 +148,12 @@ class Nemesis:
         for a, b in ways:
             self.world.network.cut[a][b] = True
             if self.world.tracing:
-                self.world.lines.append(f"{self.world.now:12.4f}  --  cut from m{a + 1} to m{b + 1}")
+                self.world.trace_all(f"cut from m{a + 1} to m{b + 1}")
 
     def _mend(self) -> None:
         self.world.network.cut = [[False, False], [False, False]]
         if self.world.tracing:
-            self.world.lines.append(f"{self.world.now:12.4f}  --  mended")
+            self.world.trace_all("mended")
 
     def bad_line(self, host: Host) -> None:
         """Messages are lost, doubled, or late and out of order."""

@@ -84,7 +84,8 @@ class World:
         first, second = self.rng.sample(self.hosts, 2)
         lease_s = max(h.settings.lease_s for h in self.hosts)
         first.boot()
-        self.timeline.at(self.rng.random() * self.rng.choice((0.0, 0.001, 2 * lease_s)), second.boot)
+        lag_s = self.rng.random() * self.rng.choice((0.0, 0.001, 2 * lease_s))
+        self.timeline.at(lag_s, second.boot)
         self.settle("start")
         for _ in range(EPISODES):
             self.nemesis.strike()
@@ -128,14 +129,17 @@ class World:
         if self.tracing:
             self.lines.append(f"{self.now:12.4f}  {host.settings.member}  ! {text}")
 
+    def trace_all(self, text: str) -> None:
+        """Note what happened to the world."""
+        self.lines.append(f"{self.now:12.4f}  --  {text}")
+
     def trace_step(self, host: Host, event: Event, effects: list[Effect]) -> None:
         """Note one step of a core."""
         head = f"{self.now:12.4f}  {host.settings.member}"
         self.lines.append(f"{head}  < {_short(event)}")
         for effect in effects:
-            self.lines.append(
-                f"{head}      {effect.text}" if isinstance(effect, Say) else f"{head}    > {_short(effect)}"
-            )
+            said = effect.text if isinstance(effect, Say) else ""
+            self.lines.append(f"{head}      {said}" if said else f"{head}    > {_short(effect)}")
 
 
 def _short(item: Any) -> str:

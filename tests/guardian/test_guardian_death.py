@@ -38,7 +38,7 @@ SLOW_TO_STOP = (
     "    time.sleep(0.4)\n"
     "    raise SystemExit(0)\n"
     "signal.signal(signal.SIGTERM, on_term)\n"
-    "time.sleep(600)\n"
+    "while True: time.sleep(0.05)\n"
 )
 
 

@@ -22,9 +22,9 @@ from tests.guardian.rig import FAR_NS, Rig, lease, linux_only, order, refused, s
 
 Maker = Callable[..., Rig]
 DEAF = (
-    "import os, signal\n"
+    "import os, signal, time\n"
     "signal.signal(signal.SIGTERM, lambda *_: os.write(1, b'term\\n'))\n"
-    "while True: signal.pause()\n"
+    "while True: time.sleep(0.05)\n"
 )
 STUBBORN = "trap '' TERM; exec sleep 600"
 

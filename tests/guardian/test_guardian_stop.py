@@ -58,17 +58,17 @@ if pid:
 else:
     os.write(writer, b".")
 while True:
-    signal.pause()
+    time.sleep(0.05)
 """
 PARTING = """
-import os, signal, subprocess
+import os, signal, subprocess, time
 def on_term(number, frame):
     subprocess.Popen(["sleep", "600"])
     os._exit(0)
 signal.signal(signal.SIGTERM, on_term)
 os.write(1, b"up\\n")
 while True:
-    signal.pause()
+    time.sleep(0.05)
 """
 STUBBORN = "trap '' TERM; echo; exec sleep 600"
 

@@ -20,18 +20,16 @@ def test_pinned_to_the_second_member(rig: Rig) -> None:
     wait_for(lambda: len(rig.runs()) >= 3, "one run after the other")
     assert {run.member for run in rig.runs()} == {"m2"}
 
-    for down, evidence in ((m2.kill, "refused the connection"), (m2.stop, "m2 said goodbye")):
-        down()
+    for down, evidence in (("kill", "refused the connection"), ("stop", "m2 said goodbye")):
+        getattr(m2, down)()
         wait_for(lambda: m1.is_worker, "m1 to take over")
         assert m1.said(f"{evidence}.*Becoming worker") == 1
         wait_for(lambda: rig.runs()[-1].member == "m1", "m1 to run the command")
 
         m2 = rig.member(2, *m2_options, command=command)
         wait_for(lambda: m2.is_worker and m1.is_supervisor, "m1 to give the role back")
-        assert m2.said("m1 gave the role away: its command has ended. Becoming worker") == 1
+        assert m1.said("The command has ended here. Gave the role to m2")
         wait_for(lambda: rig.runs()[-1].member == "m2", "m2 to run the command")
-        if evidence != "m2 said goodbye":
-            continue
     assert m1.stop() == 0
     assert m2.stop() == 0
     assert {run.ending for run in rig.runs()} <= {"end", "terminated"}

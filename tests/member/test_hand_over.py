@@ -1,0 +1,131 @@
+"""A planned hand-over (--fallback): it waits, it ends everything, and it can be undone."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.member.rig import Member, Rig, paused, python, send, wait_for
+
+DAEMON = Path(__file__).with_name("daemons.py")
+
+
+def worker_of(rig: Rig, *options: str, command: str = "") -> Member:
+    """The member that took over from its preferred peer, which is down."""
+    m1 = rig.member(1, "-f", "-t", "1", "--check-count", "2", *options, command=command)
+    rig.works(m1)
+    return m1
+
+
+def preferred(rig: Rig, *options: str, command: str = "") -> Member:
+    """The preferred peer returns."""
+    options = ("-m", "WORKER", "-t", "1", "--check-count", "2", *options)
+    return rig.member(2, *options, command=command)
+
+
+def test_it_waits_for_the_run(rig: Rig) -> None:
+    command = rig.work(3)
+    m1 = worker_of(rig, "--stop-timeout", "60", command=command)
+    m2 = preferred(rig, "--stop-timeout", "60", command=command)
+    m1.hears("m2 is up again and preferred.*handing over when run .* has ended, at most in 60 s")
+    assert m2.is_supervisor
+    rig.works(m2)
+    first, second = rig.runs()[:2]
+    assert (first.member, first.ending, second.member) == ("m1", "end", "m2")
+    assert first.last_s - first.first_s >= 2.9
+    assert rig.gap() >= 0
+    assert m1.is_supervisor
+    for member in (m1, m2):
+        member.terminate()  # twice, since the run would be waited for
+        wait_for(lambda member=member: member.said("Asked to stop|Stopped"), "it to hear")
+
+
+def test_it_gives_the_reason(rig: Rig) -> None:
+    """The new worker names the evidence that it acts on: the role was released."""
+    m1 = worker_of(rig, command=rig.work(0.3))
+    m2 = preferred(rig, command=rig.work(0.3))
+    wait_for(lambda: m2.is_worker, "the hand-over")
+    m1.hears("The command has ended here. Gave the role to m2; supervising it")
+    assert m2.said("m1 gave the role away: its command has ended. Becoming worker") == 1
+
+
+def test_the_log_shows_the_epoch_of_the_run_that_is_waited_for(rig: Rig) -> None:
+    """Until the role is given away the member's epoch is its own, not one that it has heard of."""
+    m1 = worker_of(rig, command=rig.work(0.5))
+    m2 = preferred(rig, command=rig.work(0.5))
+    rig.works(m2)
+    epoch = rig.runs()[0].epoch
+    (line,) = (line for line in m1.lines if "handing over" in line)
+    assert f" m1 handing-over {epoch}: " in line
+
+
+def test_it_stops_a_run_that_does_not_end(rig: Rig) -> None:
+    m1 = worker_of(rig, "--stop-timeout", "0.7")
+    m2 = preferred(rig, "--stop-timeout", "0.7")
+    rig.works(m2)
+    assert rig.runs()[0].ending == "terminated"
+    assert m1.is_supervisor
+
+
+def test_it_kills_a_run_that_ignores_that(rig: Rig) -> None:
+    command = rig.work(0, "ignore-term")
+    m1 = worker_of(rig, "--stop-timeout", "0.5", command=command)
+    m2 = preferred(rig, "--stop-timeout", "0.5", command=command)
+    rig.works(m2)
+    assert rig.runs()[0].words[-2:] == ("ignored", "tick")
+    assert m1.is_supervisor
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped", "paused"])
+def test_it_is_undone_when_the_peer_goes(rig: Rig, how: str) -> None:
+    """The role was never away, and the run that was waited for goes on."""
+    options = ("--takeover", "proof", "--stop-timeout", "600")
+    m1 = worker_of(rig, *options)
+    m2 = preferred(rig, *options)
+    m1.hears("handing over when run")
+    if how == "killed":
+        m2.kill()
+    elif how == "stopped":
+        m2.stop()
+    with paused(*([m2.pid] if how == "paused" else [])):
+        m1.hears("the hand-over is undone, staying worker")
+        rig.works(m1)
+    (run,) = rig.runs()
+    assert m1.said(f"staying worker, epoch {run.epoch}\\.") == 1
+    if how == "paused":  # awake again, it is given the role after all
+        m1.hears("handing over when run", times=2)
+    for _ in range(2):
+        m1.terminate()
+        wait_for(lambda: m1.said("Asked to stop") or m1.process.poll() is not None, "it to hear")
+
+
+def test_daemonised_descendants_are_ended(rig: Rig) -> None:
+    """What outlives its run is left alone, counted, shown, and ended before the role is given away."""
+    command = f"{python(DAEMON, rig.place, 3)[5:]}; {rig.work(0.1)}"
+    m1 = worker_of(rig, "-i", "60", command=command)
+    m1.hears("left 3 processes behind. They are part of the command and are ended at every")
+    daemons = [int(path.name) for path in (rig.place / "daemons").iterdir()]
+    assert sorted(m1.command()) == sorted(daemons)
+    m2 = preferred(rig, "-i", "60", command=command)
+    wait_for(lambda: m2.is_worker, "the hand-over")
+    assert m1.command() == []
+    m2.hears("left 3 processes behind")
+    assert m2.stop() == 0
+    assert m2.processes() == []
+
+
+def test_two_hundred_processes_end_with_the_command(rig: Rig) -> None:
+    """A tree of 200 that ignores SIGTERM, each a daemon: all gone before the peer runs."""
+    command = f"{python(DAEMON, rig.place, 200, 'ignore-term')[5:]}; {rig.work()}"
+    options = ("-t", "2", "--stop-timeout", "1")
+    m1 = rig.member(1, *options, command=command)
+    rig.works(m1)
+    assert len(m1.command()) >= 200
+    m2 = rig.member(2, *options, command=rig.work())
+    rig.settle(m1, m2)
+    send(m1.pid, signal.SIGTERM)
+    rig.works(m2)
+    assert m1.processes() in ([], [m1.pid])
+    assert m1.ended() == 0

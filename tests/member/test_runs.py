@@ -1,0 +1,118 @@
+"""What a run is (DESIGN 8): its environment, its arguments, its ticks, and what is said of its end."""
+
+from __future__ import annotations
+
+import sys
+from itertools import pairwise
+
+from tests.member.rig import Rig, holds_for, wait_for
+
+
+def test_the_environment(rig: Rig) -> None:
+    member = rig.member(1, "-i", "60", "--name", "web", command="env")
+    wait_for(lambda: "HA_HEARTBEAT_SERVICE" in member.output, "the output")
+    wait_for(lambda: member.command() == [], "the end of the run")
+    shown = dict(line.split("=", 1) for line in member.output.splitlines() if "=" in line)
+    epoch = shown["HA_HEARTBEAT_EPOCH"]
+    assert int(epoch) >= 1
+    assert shown["HA_HEARTBEAT_RUN"] == f"{epoch}.1"
+    assert shown["HA_HEARTBEAT_MEMBER"] == "m1"
+    assert shown["HA_HEARTBEAT_PEER"] == rig.address(2)
+    assert shown["HA_HEARTBEAT_SERVICE"] == "web"
+    assert "PATH" in shown
+
+
+def test_one_argument_is_a_shell_command(rig: Rig) -> None:
+    member = rig.member(1, "-i", "60", command="echo $((6 * 7)); cd / && pwd")
+    wait_for(lambda: member.output == "42\n/\n", "the output")
+
+
+def test_several_arguments_are_a_program_and_its_own(rig: Rig) -> None:
+    """Nothing of them is interpreted, and options after the first word are the command's."""
+    program = "import sys; print(sys.argv[1:])"
+    words = (sys.executable, "-c", program, "$HOME", "a b", "-f", "--", "*", "")
+    member = rig.member(1, "-i", "60", command=words)
+    wait_for(lambda: member.output == "['$HOME', 'a b', '-f', '--', '*', '']\n", "the output")
+
+
+def test_a_program_that_is_not_there(rig: Rig) -> None:
+    """The member says so and carries on: it may be installed later."""
+    program = rig.place / "later"
+    member = rig.member(1, "-i", "0.2", command=(str(program), "x"))
+    wait_for(lambda: member.said("could not be started"), "the complaint")
+    assert member.said(f"Run .* could not be started: .*{program}") >= 1
+    assert member.is_worker
+    program.write_text("#!/bin/sh\necho here at last\n")
+    program.chmod(0o755)
+    wait_for(lambda: "here at last" in member.output, "the first run")
+    member.hears("exit status 0. It succeeds again")
+
+
+def test_a_program_that_is_not_there_is_said_once(rig: Rig) -> None:
+    """At three in the morning one line says it; a thousand bury it."""
+    member = rig.member(1, "-i", "0.1", command=("/no/such/program", "x"))
+    wait_for(lambda: member.said("could not be started"), "the complaint")
+    holds_for(0.6, lambda: member.said("could not be started") == 1, "said once")
+
+
+def test_a_change_of_the_outcome_is_logged_once_each_way(rig: Rig) -> None:
+    fails = rig.place / "fails"
+    count = rig.place / "count"
+    member = rig.member(1, "-i", "0.1", command=f"echo >> {count}; ! [ -e {fails} ] || exit 3")
+
+    def runs(more: int) -> None:
+        before = len(count.read_bytes()) if count.exists() else 0
+        wait_for(lambda: count.exists() and len(count.read_bytes()) >= before + more, "runs")
+
+    runs(4)
+    assert not member.said("exit status")
+    for round_number in (1, 2):
+        fails.touch()
+        member.hears("exit status 3\\.", times=round_number)
+        runs(4)
+        assert member.said("exit status 3") == round_number
+        fails.unlink()
+        member.hears("exit status 0. It succeeds again", times=round_number)
+        runs(4)
+    assert member.said("exit status") == 4
+
+
+def test_a_command_that_kills_itself(rig: Rig) -> None:
+    member = rig.member(1, "-i", "0.1", command="kill -SEGV $$")
+    member.hears("killed by signal 11")
+
+
+def test_runs_start_by_the_clock(rig: Rig) -> None:
+    """From start to start: what a run takes does not add up."""
+    rig.member(1, "-i", "0.25", command=rig.work(0.1))
+    wait_for(lambda: len(rig.runs()) >= 9, "nine runs")
+    starts = [run.first_s for run in rig.runs()[:9]]
+    assert starts[-1] - starts[0] >= 8 * 0.25 - 0.2
+    assert all(run.run.endswith(f".{n}") for n, run in enumerate(rig.runs(), 1))
+
+
+def test_ticks_during_a_run_are_skipped(rig: Rig) -> None:
+    """Never two at once, the ticks in between are left out, and that is said once a run."""
+    member = rig.member(1, "-i", "0.2", command=rig.work(0.7))
+    wait_for(lambda: len(rig.runs()) >= 4, "four runs")
+    runs = rig.runs()[:4]
+    assert all(one.ending == "end" for one in runs[:3])
+    for one, other in pairwise(runs):
+        assert other.first_s - one.first_s >= 0.7
+    assert member.said(f"Run {runs[0].run} is still going after 0.2 s") == 1
+
+
+def test_a_service_is_restarted(rig: Rig) -> None:
+    """A command that lasted for many intervals begins again an interval after its end."""
+    rig.member(1, "-i", "0.2", command=rig.work(2.4))
+    wait_for(lambda: len(rig.runs()) >= 2, "its second run")
+    first, second = rig.runs()[:2]
+    assert first.ending == "end"
+    assert second.first_s - first.last_s >= 0.15
+
+
+def test_the_first_run_does_not_wait_for_its_interval(rig: Rig) -> None:
+    """However long the interval is, a takeover runs the command at once."""
+    worker, other = rig.pair("-i", "3600")
+    worker.kill()
+    rig.works(other)
