@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ha_heartbeat.core import schedule, votes, watch
+from ha_heartbeat.core import evidence, schedule, votes, watch
 from ha_heartbeat.core.state import FOREVER, NEVER, LinkState, State
 from ha_heartbeat.core.types import (
     Event,
@@ -69,10 +69,10 @@ def take_over_granted(s: State, e: Event, now: float) -> None:
         _become_worker(s, now, Evidence.VOTED, f"{peer} does not run and voted for this member.")
 
 
-def _become_worker(s: State, now: float, evidence: Evidence, why: str) -> None:
+def _become_worker(s: State, now: float, proof: Evidence, why: str) -> None:
     s.epoch = s.epoch_reserved
     s.epoch_seen = s.epoch
-    s.evidence = evidence
+    s.evidence = proof
     s.worker_since = now
     votes.free_promise(s)
     s.take_back("silent", "peer-gone", "preferred", "leftovers")
@@ -123,11 +123,16 @@ def forget_run(s: State, e: Event, now: float) -> None:
 
 
 def go_on(s: State, e: Event, now: float) -> None:
-    """The lease ran out, but nobody acts on silence: the role is still ours."""
+    """The guardian had to end the command, but the role is still ours."""
+    why = (
+        "the lease still holds"
+        if evidence.acts_on_silence(s)
+        else "nobody takes over on silence (--takeover proof)"
+    )
     s.say(
         Level.WARNING,
-        f"This member was paused or starved for more than {s.settings.lease_s:g} s, so its "
-        f"guardian ended the command. Nobody takes over on silence (--takeover proof): going on.",
+        f"This member was paused or starved, so its guardian ended the command as the lease of "
+        f"{s.settings.lease_s:g} s ran out; {why}: going on as worker.",
     )
     extend_lease(s, now)
 
@@ -306,7 +311,7 @@ def undo_hand_over(s: State, e: Event, now: float) -> None:
 
 
 def step_down(s: State, e: Event, now: float) -> None:
-    """Of two workers that meet, the one with the lower epoch ends: its successor took over later."""
+    """Of two workers that meet, the one with the lower epoch ends: the other took over later."""
     schedule.rest(s)
     note_overlap(s, e, now)
     peer = s.peer

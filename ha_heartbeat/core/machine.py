@@ -108,7 +108,7 @@ class Core:
     def _enter(
         self, phase: Phase, do: Callable[[State, Event, float], None], event: Event, now: float
     ) -> None:
-        """Change the phase, then act; the shell is told of the change before what follows from it."""
+        """Change the phase, then act; the shell is told of the change first."""
         s = self.state
         s.phase = phase
         s.phase_since = now

@@ -65,7 +65,7 @@ def wake_at(s: State) -> float:
 
 def failed(s: State, e: RunFailed, now: float) -> bool:
     """The run could not be started; the next tick tries again. False for a run not known."""
-    if e.run != s.run:
+    if not e.run or e.run != s.run:
         return False
     s.run = ""
     s.run_failing = True
@@ -76,7 +76,7 @@ def failed(s: State, e: RunFailed, now: float) -> bool:
 
 def ended(s: State, e: RunEnded, now: float) -> bool:
     """The run's main process has ended. False for a run not known."""
-    if e.run != s.run:
+    if not e.run or e.run != s.run:
         return False
     s.run = ""
     s.leftovers = e.leftovers

@@ -5,7 +5,8 @@ is what the member does. A pair that cannot occur says so; it raises under test 
 survived in the field. The picture in docs/states.md is made from this table.
 
 `WORKER` is the only phase in which a run starts. It is entered from `LOOKING`, `SUPERVISOR` and
-`FENCING` on evidence alone (`evidence`, `votes`), and from `HANDING_OVER`, which never gave it away.
+`FENCING` on evidence alone (`evidence`, `votes`), and from `HANDING_OVER`, which never gave the
+role away.
 """
 
 from __future__ import annotations
@@ -403,7 +404,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         ),
         Kind.EXPIRED: (
             LAPSE,
-            Row(always, None, do.go_on, "without action on silence nobody can have taken over"),
+            Row(always, None, do.go_on, "the role is still ours: nobody can have taken over yet"),
         ),
         Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
         Kind.STOP: (

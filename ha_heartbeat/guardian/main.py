@@ -87,6 +87,7 @@ class Keeper:
         self._lease = Limits()
         self._order = Limits()
         self._run: int | None = None
+        self._latest = -1
         self._leaving = False
         self._alone = False  # the member has hung up
         self._asked = False  # the tree was sent its SIGTERM
@@ -186,7 +187,7 @@ class Keeper:
             except StartError as reason:
                 problem = str(reason)
             else:
-                self._run = order.run
+                self._run = self._latest = order.run
                 self._set_lease(order.term_at_ns, order.kill_at_ns)
                 return
         self._say(Failed(order.run, problem))
@@ -227,7 +228,7 @@ class Keeper:
         if self._left:
             self._say(Leftovers(0))
         if self._owes_expired:
-            self._say(Expired(now_ns()))
+            self._say(Expired(self._latest, now_ns()))
         if self._owes_gone:
             self._say(Gone(now_ns()))
         self._owes_expired = self._owes_gone = False

@@ -112,8 +112,13 @@ class Leftovers(NamedTuple):
 
 
 class Expired(NamedTuple):
-    """The lease ran out, and the tree that it stopped is gone since at_ns."""
+    """The lease ran out, and the tree that it stopped is gone since at_ns.
 
+    `latest` is the run that was started last, -1 for none. A member that was stopped meanwhile may
+    have asked for another one before it reads this.
+    """
+
+    latest: int
     at_ns: int
 
 
@@ -138,7 +143,7 @@ _SHAPES: tuple[tuple[Callable[..., Message], str, str], ...] = (
     (Failed, "failed", "is"),
     (Ended, "ended", "iiiii"),
     (Leftovers, "leftovers", "i"),
-    (Expired, "expired", "i"),
+    (Expired, "expired", "ii"),
     (Gone, "gone", "i"),
 )
 _BY_NAME = {name: (made, shape) for made, name, shape in _SHAPES}

@@ -77,8 +77,7 @@ class Member:
         self._disk = Disk(state, notice)
         self._incarnation = os.urandom(8).hex()
         self._lease_ns = (0, 0)
-        self._runs: dict[int, str] = {}  # the guardian counts runs, the core names them
-        self._run_count = 0
+        self._runs = RunNames()
         self._timer: asyncio.TimerHandle | None = None
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._fence = Fence(config, self.tell)
@@ -203,8 +202,6 @@ class Member:
 
     def _start_run(self, effect: core.StartRun) -> None:
         config = self._config
-        self._run_count += 1
-        self._runs[self._run_count] = effect.run
         environment = (
             ("HA_HEARTBEAT_EPOCH", str(effect.epoch)),
             ("HA_HEARTBEAT_RUN", effect.run),
@@ -214,7 +211,9 @@ class Member:
         )
         shell = len(config.command) == 1
         self._guardian.run(
-            protocol.Run(self._run_count, *self._lease_ns, shell, config.command, environment)
+            protocol.Run(
+                self._runs.number(effect.run), *self._lease_ns, shell, config.command, environment
+            )
         )
 
     def _extend_lease(self, effect: core.ExtendLease) -> None:
@@ -265,6 +264,25 @@ DO: Final[dict[type, Callable[[Member, Any], None]]] = {
     core.RoleChanged: Member._change_role,
     core.Exit: Member._exit,
 }
+
+
+class RunNames:
+    """The guardian counts runs, the core names them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.latest = ""
+
+    def number(self, name: str) -> int:
+        """The number of a new run."""
+        self.count += 1
+        self.latest = name
+        return self.count
+
+    def name(self, number: int) -> str:
+        """Its name; "" for one that is not the latest: the core has done with it."""
+        return self.latest if number == self.count else ""
+
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -349,23 +367,22 @@ def _chance() -> float:
     return int.from_bytes(os.urandom(4), "big") / 2**32
 
 
-def _from_guardian(event: GuardianEvent, runs: dict[int, str]) -> core.Event | None:
+def _from_guardian(event: GuardianEvent, runs: RunNames) -> core.Event | None:
     """What a report of the guardian is for the core."""
     match event:
         case protocol.Started(run=run):
-            return core.RunStarted(runs[run])
+            return core.RunStarted(runs.name(run))
         case protocol.Failed(run=run, reason=reason):
-            return core.RunFailed(runs.pop(run), reason)
+            return core.RunFailed(runs.name(run), reason)
         case protocol.Ended(run=run, status=status, signal=number, leftovers=leftovers):
-            return core.RunEnded(runs.pop(run), status, number, leftovers)
+            return core.RunEnded(runs.name(run), status, number, leftovers)
         case protocol.Leftovers(number=number):
             return core.Leftovers(number)
-        case protocol.Expired():
-            return core.Expired()
+        case protocol.Expired(latest=latest):
+            return core.Expired(runs.name(latest))
         case protocol.Gone():
             return core.TreeGone()
         case Lost(reason=reason):
-            runs.clear()
             return core.GuardianLost(reason)
         case _:
             return None

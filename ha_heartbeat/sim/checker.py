@@ -21,7 +21,8 @@ class Checker:
     - `proof`: at most one live command, always.
     - `silence`: two live commands only after a takeover on silence, and that only after a
       disturbance that could cause it.
-    - Both: every epoch is used once, and is above all that its worker can know of; no run starts outside the phase WORKER.
+    - Both: every epoch is used once, and is above all that its worker can know of; no run starts
+      outside the phase WORKER.
     """
 
     def __init__(self, world: World) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ha_heartbeat.core.types import Expired, RunEnded, TreeGone
+from ha_heartbeat.core.types import Expired, RunEnded, RunFailed, TreeGone
 
 if TYPE_CHECKING:
     from ha_heartbeat.sim.host import Host
@@ -31,6 +31,7 @@ class Guardian:
         "kill_at",
         "latest",
         "leftovers",
+        "present",
         "run",
         "stopping",
         "term_at",
@@ -44,6 +45,7 @@ class Guardian:
         self.generation = 0  # what was planned for an earlier one is void
         self.term_at = self.kill_at = 0.0
         self.stopping = False
+        self.present = True  # the member starts another one when it knows of the loss
 
     @property
     def alive(self) -> bool:
@@ -52,6 +54,9 @@ class Guardian:
 
     def start(self, run: str) -> None:
         """Start a run, which ends by itself after its time."""
+        if not self.present:
+            self.host.tell_later(RunFailed(run, "There is no guardian at the moment."))
+            return
         self.run = self.latest = run
         self.stopping = False
         self.generation += 1

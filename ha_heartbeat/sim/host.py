@@ -89,6 +89,7 @@ class Host:
         self.stop_sent = False
         self.inbox.clear()
         self.guardian.latest = ""
+        self.guardian.present = True
         self.core = Core(self.settings, strict=True)
         self.world.trace(self, "starts")
         self.tell(Started(f"{self.index}.{self.life}", *self.disk))
@@ -110,10 +111,11 @@ class Host:
         self.world.trace(self, "guardian killed")
         self.guardian.vanish()
         self.guardian.latest = ""
+        self.guardian.present = False
         self.tell(GuardianLost("killed."))
 
     def crash_both(self) -> None:
-        """A kill -9 of member and guardian: what the run left behind lives on, and holds the port."""
+        """A kill -9 of member and guardian: what the run left lives on, and holds the port."""
         if self.core is None:
             return
         self.world.trace(self, "member and guardian killed")
@@ -274,6 +276,8 @@ class Host:
             world.checker.hears(self, event.ask.view.epoch)  # type: ignore[union-attr]
         elif kind is Answered:
             world.checker.hears(self, event.answer.view.epoch)  # type: ignore[union-attr]
+        elif kind is GuardianLost:
+            self.guardian.present = True
         clock = self.clock
         now = clock.offset + world.timeline.now * clock.rate
         effects = core.step(event, now, world.rng.random())
@@ -357,7 +361,7 @@ class Host:
         )
 
     def _fenced(self, life: int) -> None:
-        """The fence command ends, if the one who ran it still lives; the fenced host boots again."""
+        """The fence command ends, if its member still lives; the fenced host boots again."""
         if life != self.life:
             return
         self.fencing = False

@@ -53,7 +53,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Failed, numbers, texts),
     st.builds(Ended, numbers, numbers, numbers, numbers, numbers),
     st.builds(Leftovers, numbers),
-    st.builds(Expired, numbers),
+    st.builds(Expired, numbers, numbers),
     st.builds(Gone, numbers),
 )
 

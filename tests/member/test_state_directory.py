@@ -1,0 +1,112 @@
+"""The state directory while a member runs, and a damaged file when it starts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.member.rig import Rig, holds_for, wait_for
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own for the state of one member."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a file system")
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def kept(place: Path) -> dict[str, int]:
+    """What the one state file below `place` says."""
+    (path,) = place.glob("*/state.json")
+    return dict(json.loads(path.read_text()))
+
+
+def fill(place: Path) -> None:
+    """Not a byte is left."""
+    with contextlib.suppress(OSError), (place / "filler").open("wb", buffering=0) as out:
+        while out.write(b"x" * 4096):
+            pass
+    for number in range(100):
+        with contextlib.suppress(OSError):
+            (place / f"more-{number}").write_bytes(b"x")
+
+
+def empty(place: Path) -> None:
+    for path in place.iterdir():
+        if path.is_file():
+            path.unlink()
+
+
+def remount(place: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(place)], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_it_cannot_be_written_for_a_while(rig: Rig, small: Path, trouble: str) -> None:
+    """The member takes over all the same, says so once, and once more when it is over."""
+    worker = rig.member(1)
+    rig.works(worker)
+    other = rig.member(2, "--state-dir", str(small))
+    rig.settle(worker, other)
+    if trouble == "full":
+        fill(small)
+    else:
+        remount(small, "ro")
+    worker.kill()
+    rig.works(other)
+    wait_for(lambda: other.said("cannot be written"), "the complaint")
+    again = rig.member(1)
+    rig.settle(other, again)
+    holds_for(1.5, lambda: other.said("cannot be written") == 1, "said once")
+    assert not other.said("is written again")
+    if trouble == "full":
+        empty(small)
+    else:
+        remount(small, "rw")
+    other.hears("is written again")
+    assert kept(small)["epoch_seen"] >= rig.runs()[-1].epoch
+    assert other.is_worker
+    other.stop()
+    rig.works(again)  # whose epoch is higher: the rig's judge compares
+
+
+def test_a_damaged_file(rig: Rig) -> None:
+    """Exit 1 with one sentence, and the file is as it was."""
+    first = rig.member(1)
+    rig.works(first)
+    assert first.stop() == 0
+    path = next((rig.place / "state").glob("*/state.json"))
+    whole = path.read_bytes()
+    for damage in (b"", whole[: len(whole) // 2], whole.replace(b'"epoch_seen": ', b'"epoch_seen": 1')):
+        path.write_bytes(damage)
+        again = rig.member(1)
+        assert again.ended() == 1
+        assert path.read_bytes() == damage
+        (line,) = again.lines
+        assert line.startswith(f"ha-heartbeat: the state file {path} ")
+    assert len(rig.runs()) == 1
+
+
+def test_the_epochs_are_on_disk_after_a_kill(rig: Rig) -> None:
+    """Written ahead of need: a member killed in its first moments leaves nothing to be guessed."""
+    last = 0
+    for _ in range(3):
+        member = rig.member(1)
+        wait_for(lambda: len(rig.runs()) and rig.runs()[-1].epoch > last, "its first run")
+        last = rig.runs()[-1].epoch
+        member.kill()
+        assert kept(rig.place / "state")["epoch_reserved"] >= last
