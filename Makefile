@@ -9,7 +9,7 @@ PLATFORMS := linux win32 sunos5
 SYSTEM_DEPS := ip:iproute2 nft:nftables gcc:gcc
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint format demo sim bench build clean system-deps
+.PHONY: help test lint format demo sim bench docs build clean system-deps
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ sim: ## simulate faults from one seed (SEED=n) or many (RUNS=n)
 
 bench: ## measure what a member costs and how fast it takes over
 	$(PYTHON) benchmarks/run.py
+
+docs: ## make docs/states.md from the transition table
+	$(PYTHON) -m ha_heartbeat.core.picture > docs/states.md
 
 build: $(VENV)/installed ## build the wheel and the source distribution into dist/
 	$(BIN)/python -m pip install --quiet build

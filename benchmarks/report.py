@@ -50,6 +50,11 @@ def environment(network: str) -> str:
     )
 
 
+def load() -> str:
+    """How many tasks wanted the CPUs: the figures of a machine that is busy elsewhere are worse."""
+    return " ".join(f"{average:.2f}" for average in os.getloadavg())
+
+
 def percentile_ns(values_ns: Sequence[int], part: float) -> int:
     """The nearest rank: the least value with at least that part of all at or below it."""
     ordered = sorted(values_ns)

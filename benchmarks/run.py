@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import os
 import signal
 import sys
@@ -22,7 +23,7 @@ from benchmarks.bench import Bench
 from benchmarks.members import BenchmarkError
 from benchmarks.network import make_network
 from benchmarks.recorder import build_payload, describe_start_up, measure_start_up_ns
-from benchmarks.report import Result
+from benchmarks.report import Result, Times
 
 Scenario = Callable[[Bench], Sequence[Result]]
 
@@ -64,7 +65,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         "--simulated-runs", type=int, default=200, help="seeds to simulate (%(default)s)"
     )
     parser.add_argument("--smoke", action="store_true", help="only see whether everything works")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables there, too")
+    parser.add_argument(
+        "--markdown", metavar="FILE", default="", help="write the tables there, too"
+    )
+    parser.add_argument(
+        "--raw", metavar="FILE", default="", help="write every single time there, as JSON, in ns"
+    )
     options = parser.parse_args(words)
     if options.smoke:
         vars(options).update(SMOKE)
@@ -86,7 +92,7 @@ def main(words: Sequence[str]) -> int:
         try:
             amount = (options.takeovers, options.idle_s, options.simulated_runs)
             bench = Bench(network, build_payload(disk), disk, memory, *amount)
-            return _measure(bench, options.only or list(SCENARIOS), options.markdown)
+            return _measure(bench, options.only or list(SCENARIOS), options.markdown, options.raw)
         finally:
             network.close()
 
@@ -95,7 +101,7 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _measure(bench: Bench, names: Sequence[str], markdown: str | None) -> int:
+def _measure(bench: Bench, names: Sequence[str], markdown: str, raw: str) -> int:
     """Measure the scenarios of these names, print what came of it, and go on after a failure."""
     start_up_ns = measure_start_up_ns(bench.payload, os.path.join(bench.memory, "start-up"))
     head = (
@@ -104,6 +110,7 @@ def _measure(bench: Bench, names: Sequence[str], markdown: str | None) -> int:
     )
     print(*head, "", sep="\n", flush=True)
     results: list[Result] = []
+    before = report.load()
     failed = False
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
@@ -113,12 +120,20 @@ def _measure(bench: Bench, names: Sequence[str], markdown: str | None) -> int:
             failed = True
             print(f"{name}: {error}", file=sys.stderr)
             results.append(report.Absent(name, str(error).splitlines()[0]))
+    load = f"load of the machine: {before} before, {report.load()} after (1, 5 and 15 minutes)"
     tables = report.tables(results)
-    print("\n\n".join(map(report.as_text, tables)))
+    print("\n\n".join([*map(report.as_text, tables), load]))
     if markdown:
-        with open(markdown, "w", encoding="utf-8") as file:
-            file.write("\n\n".join([*head, *map(report.as_markdown, tables)]) + "\n")
+        _write(markdown, "\n\n".join([*head, load, *map(report.as_markdown, tables)]))
+    if raw:
+        times = [result for result in results if isinstance(result, Times)]
+        _write(raw, json.dumps({result.title: result.took_ns for result in times}, indent=1))
     return int(failed)
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ ends by itself, leaves nothing behind, and exits 0 only if everything was as pro
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import re
@@ -19,20 +18,33 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 ROOT = Path(__file__).resolve().parents[1]
+LOG_LINE: Final = re.compile(r"\S+ \S+ \S+ [a-z-]+(?: \d+)?: (.*)")
 PATIENCE_S: Final = 20.0
 RUNS_TO_SEE: Final = 3
 WIDTH: Final = 78
 COLOURS: Final = {"m1": "36", "m2": "33", "": "1"}
 
-COMMAND = "import os, time; e = os.environ; print('RUN', time.monotonic_ns(), os.getpid())"
-"""What the members run; shown as a line of its member's. Its own clock tells when it began."""
+COMMAND: Final = """
+import os, signal, sys, time
+def say(word):
+    os.write(1, f"{word} {os.environ['HA_HEARTBEAT_RUN']} {time.monotonic_ns()}\\n".encode())
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+try:
+    say("BEGIN")
+    time.sleep(0.25)
+finally:
+    say("END")
+"""
+"""What the members run: it says when it begins and ends, by a clock that all processes share."""
 
 
 class BrokenPromiseError(Exception):
@@ -40,7 +52,7 @@ class BrokenPromiseError(Exception):
 
 
 class Stage:
-    """Writes to the terminal: one label, one line, colour only where it is wanted."""
+    """Writes to the terminal, in lines that fit, with colour only where it is wanted."""
 
     def __init__(self) -> None:
         is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -49,16 +61,17 @@ class Stage:
 
     def step(self, text: str) -> None:
         """What happens next, and why."""
-        print(flush=True)
-        print(self._in_colour("", f"* {text}"), flush=True)
+        print()
+        for line in textwrap.wrap(f"* {text}", WIDTH, subsequent_indent="  "):
+            print(self._in_colour("", line), flush=True)
 
     def line(self, name: str, text: str) -> None:
-        """What a member said or did, cut to the width of a terminal."""
-        since = f"{time.monotonic() - self._began_s:5.2f} s"
-        indent = "" if name == "m1" else " " * 4
-        room = WIDTH - len(f"{since}  {indent}{name}  ")
-        text = text if len(text) <= room else text[: room - 3] + "..."
-        print(f"{since}  {indent}{self._in_colour(name, f'{name}  {text}')}", flush=True)
+        """What a member said or did, and when."""
+        since = f"{time.monotonic() - self._began_s:5.2f} s  "
+        first, *rest = textwrap.wrap(text, WIDTH - len(since) - len(name) - 2) or [""]
+        print(since + self._in_colour(name, f"{name}  {first}"), flush=True)
+        for more in rest:
+            print(" " * len(since) + self._in_colour(name, f"    {more}"), flush=True)
 
     def _in_colour(self, name: str, text: str) -> str:
         return f"\033[{COLOURS[name]}m{text}\033[0m" if self._coloured else text
@@ -93,16 +106,14 @@ class Member:
         return now_ns
 
     def end(self) -> None:
-        """Ask it to stop, and insist if it does not."""
+        """Ask it to stop, insist if it does not, and wait until all that it started has ended."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
                 self.process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-                raise BrokenPromiseError(f"{self.name} did not stop when asked to") from None
-        self._reader.join(PATIENCE_S)
+                self.kill()
+        self._reader.join(PATIENCE_S)  # the last of its processes closes its output
 
 
 class Show:
@@ -115,9 +126,9 @@ class Show:
         self.members: dict[str, Member] = {}
         self.lives: list[Member] = []
         self.worker = ""
-        self.ran_at_ns = 0
-        self.runs = 0
-        self.since_role = 0
+        self.in_a_row = 0
+        self.began_ns: dict[str, int] = {}  # by run, in the order in which they were heard of
+        self.ended_ns: dict[str, int] = {}
         first, second = two_free_addresses()
         self.addresses = {"m1": first, "m2": second}
 
@@ -143,53 +154,69 @@ class Show:
                 raise BrokenPromiseError(f"{promise} did not happen in {PATIENCE_S:g} s") from None
 
     def _take(self, name: str, line: str) -> None:
-        if line.startswith("RUN "):
-            _, self.ran_at_ns, _ = (int(word) if word.isdigit() else 0 for word in line.split())
-            self.since_role = self.since_role + 1 if name == self.worker else 1
-            self.worker = name
-            self.runs += 1
-            self.stage.line(name, "> the command runs here")
-            return
-        said = re.fullmatch(r"\S+ \S+ \S+ [a-z-]+(?: \d+)?: (.*)", line)
-        self.stage.line(name, said[1] if said else line)
+        match line.split():
+            case ["BEGIN", run, now_ns]:
+                self.began_ns[run] = int(now_ns)
+                self.in_a_row = self.in_a_row + 1 if name == self.worker else 1
+                self.worker = name
+                self.stage.line(name, f"> run {run} of the command")
+            case ["END", run, now_ns]:
+                self.ended_ns[run] = int(now_ns)
+            case _:
+                said = LOG_LINE.fullmatch(line)
+                self.stage.line(name, said[1] if said else line)
+
+    def took_ms(self, since_ns: int) -> float:
+        """From then to the beginning of the latest run."""
+        return (max(self.began_ns.values()) - since_ns) / 1e6
 
     def runs_on(self, name: str, times: int = RUNS_TO_SEE) -> Callable[[], bool]:
         """A condition: the latest runs were all this member's."""
-        return lambda: self.worker == name and self.since_role >= times
+        return lambda: self.worker == name and self.in_a_row >= times
 
     def play(self) -> str:
         """All acts; the sentence to end with."""
         say = self.stage.step
-        say("Two members start, the same command on both: it runs on exactly one.")
+        say("Two members start with the same command: it runs on exactly one of them.")
         self.start("m2")
         self.start("m1")
         self.until(self.runs_on("m2"), "the first run on m2")
 
-        say("kill -9 for m2. Its port closes with its last process: proof, so no waiting.")
+        say("kill -9 for m2, amid a run. Its port is refused: proof that all of it is gone.")
         killed_ns = self.members["m2"].kill()
         self.until(self.runs_on("m1", 1), "the takeover")
-        took_ms = (self.ran_at_ns - killed_ns) / 1e6
-        say(f"The takeover took {took_ms:.0f} ms, from the kill to the command's first line.")
+        takeover_ms = self.took_ms(killed_ns)
+        say(f"That took {takeover_ms:.0f} ms from the kill to the first line of the new run.")
         self.until(self.runs_on("m1"), "the next runs on m1")
 
-        say("m2 returns. It is preferred, so m1 ends its run and gives the role back.")
+        say("m2 returns. It is preferred (m1 has -f), so m1 gives the role back.")
         self.start("m2")
         self.until(self.runs_on("m2"), "the hand-over")
 
-        say("SIGTERM for m2: it says goodbye, and m1 need not wait for anything.")
+        say("SIGTERM for m2: it ends its run and says goodbye. Nobody waits for anything.")
         asked_ns = time.monotonic_ns()
         self.members["m2"].end()
         self.until(self.runs_on("m1", 1), "the takeover after the goodbye")
-        goodbye_ms = (self.ran_at_ns - asked_ns) / 1e6
-        if self.members["m2"].process.returncode != 0:
-            raise BrokenPromiseError("m2 did not exit 0 when it was asked to stop")
-        self.members["m1"].end()
-        if self.members["m1"].process.returncode != 0:
-            raise BrokenPromiseError("m1 did not exit 0 when it was asked to stop")
+        goodbye_ms = self.took_ms(asked_ns)
+
+        say("SIGTERM for m1, too.")
+        self.end()
+        self.until(self.lines.empty, "the end")
+        self.judge()
         return (
-            f"Done: {self.runs} runs, never two at once. Takeover after kill -9: {took_ms:.0f} ms,"
-            f" after SIGTERM: {goodbye_ms:.0f} ms."
+            f"As promised: {len(self.began_ns)} runs, never two at once. Takeover after kill -9: "
+            f"{takeover_ms:.0f} ms, after SIGTERM: {goodbye_ms:.0f} ms."
         )
+
+    def judge(self) -> None:
+        """Raise BrokenPromiseError if two runs were alive at once, or an exit status is wrong."""
+        runs = sorted(self.began_ns, key=lambda run: self.began_ns[run])
+        for one, other in pairwise(runs):
+            if one not in self.ended_ns or self.ended_ns[one] > self.began_ns[other]:
+                raise BrokenPromiseError(f"run {other} began before run {one} had ended")
+        for name, member in self.members.items():
+            if member.process.returncode != 0:
+                raise BrokenPromiseError(f"{name} did not exit 0 when it was asked to stop")
 
     def end(self) -> None:
         """End every member, whatever happened; each ends its own command."""
@@ -202,7 +229,7 @@ def two_free_addresses() -> tuple[str, str]:
     with socket.socket() as one, socket.socket() as two:
         for sock in (one, two):
             sock.bind(("127.0.0.1", 0))
-        return tuple(f"127.0.0.1:{sock.getsockname()[1]}" for sock in (one, two))  # type: ignore
+        return f"127.0.0.1:{one.getsockname()[1]}", f"127.0.0.1:{two.getsockname()[1]}"
 
 
 def main() -> int:
@@ -214,13 +241,15 @@ def main() -> int:
         try:
             ending = show.play()
         except KeyboardInterrupt:
+            print("\ndemo: interrupted; ending both members", file=sys.stderr)
             return 130
         except BrokenPromiseError as broken:
             print(f"demo: {broken}", file=sys.stderr)
             return 1
         finally:
-            with contextlib.suppress(BrokenPromiseError):
-                show.end()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # nothing may be left behind
+            show.end()
     stage.step(ending)
     return 0
 

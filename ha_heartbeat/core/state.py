@@ -166,12 +166,14 @@ def view(s: State, now: float) -> View:
         s.messages,
         s.phase,
         holding,
+        s.epoch,
         s.epoch_seen,
         cfg.mode,
         cfg.fallback,
         s.rank,
         now - s.worker_since if holding else 0.0,
-        s.overlap_s if s.overlap_epoch == s.epoch_seen else 0.0,
+        s.overlap_s,
+        s.overlap_epoch,
         s.terms,
     )
 

@@ -139,7 +139,7 @@ def peer_overlapped(s: State, e: Event, now: float) -> bool:
     p = s.peer
     if p is None or type(e) is not Answered or s.overlap_noted == (s.epoch, p.incarnation):
         return False
-    return p.holding or (p.overlap_s > 0 and p.epoch == s.epoch)
+    return p.holding or (p.overlap_s > 0 and p.overlap_epoch == s.epoch)
 
 
 def fallback_due(s: State, e: Event, now: float) -> bool:

@@ -57,17 +57,17 @@ class Settings(NamedTuple):
     member: str
     service: str
     peer: str
-    mode: Mode = Mode.SUPERVISOR
-    fallback: bool = False
-    interval_test_s: float = 10.0
-    check_count: int = 3
-    interval_commands_s: float = 30.0
-    stop_timeout_s: float = 10.0
-    takeover: TakeoverPolicy = TakeoverPolicy.SILENCE
-    distrust_refused: bool = False
-    has_fence: bool = False
-    command: str = ""
-    rank: int = 0
+    mode: Mode
+    fallback: bool
+    interval_test_s: float
+    check_count: int
+    interval_commands_s: float
+    stop_timeout_s: float
+    takeover: TakeoverPolicy
+    distrust_refused: bool
+    has_fence: bool
+    command: str
+    rank: int
 
     @property
     def lease_s(self) -> float:
@@ -95,9 +95,10 @@ class View(NamedTuple):
 
     `number` grows with every message of an incarnation, so that of two the later one is known;
     `holding` is true while it is worker or anything of its command's tree may still be alive;
-    `epoch` is the highest epoch it knows of, its own while it is worker; `worker_for_s` is how long
-    it has been worker, 0 when it is not; `overlap_s` is for how long, at most, it was worker at the
-    same time as the member it is talking to, 0 when it never was.
+    `epoch` is the last that it was worker under, 0 if it never was, and `epoch_seen` the highest it
+    knows of; `worker_for_s` is how long it has been worker, 0 when it is not. `overlap_s` is for
+    how long, at most, it was worker at the same time as the worker of `overlap_epoch`, to which it
+    gave way; 0 if there was none.
     """
 
     member: str
@@ -106,11 +107,13 @@ class View(NamedTuple):
     phase: Phase
     holding: bool
     epoch: int
+    epoch_seen: int
     mode: Mode
     fallback: bool
     rank: int
     worker_for_s: float
     overlap_s: float
+    overlap_epoch: int
     terms: Terms
 
 

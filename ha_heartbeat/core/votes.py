@@ -82,7 +82,7 @@ def promise(s: State, ask: Ask, now: float) -> None:
     s.promised_to_candidate = ask.wants is not Wants.RENEWAL
     if s.promised_to_candidate:
         # It may die as worker before it says a word, and its successor's epoch must be higher.
-        taken = next_epoch(max(s.epoch_seen, ask.view.epoch), ask.view.rank)
+        taken = next_epoch(max(s.epoch_seen, ask.view.epoch_seen), ask.view.rank)
         s.epoch_granted = max(s.epoch_granted, taken)
 
 

@@ -232,12 +232,12 @@ def answered(s: State, e: Answered, now: float) -> bool:
     answer = e.answer
     if e.link != s.link or s.link_state is not LinkState.OPEN or answer.to != s.incarnation:
         return False
-    is_news = _hear(s, answer.view, now)
+    _hear(s, answer.view, now)
     s.link_answered = True
     if answer.seq == s.ask_seq:
         s.ask_pending = False
     for seq, asked_at, wanted in s.asks:
-        if seq == answer.seq and is_news:
+        if seq == answer.seq:
             if votes.is_fresh(s, asked_at, now):
                 s.grant = _grant(s, answer, wanted, now)
             if wanted is Wants.ROLE and answer.reason:
@@ -266,7 +266,9 @@ def asked(s: State, e: Asked, now: float) -> bool:
         _deny(s, e, now)
         return False
     if not _hear(s, ask.view, now):
-        return False  # an old question, overtaken by what its asker has said since
+        # It was overtaken by what its asker has said since, so no vote is given for it.
+        _answer_without_vote(s, e, now, "a later message has overtaken this question")
+        return False
     known = s.inbound_ask
     if known is None or known.view.incarnation != incarnation or known.seq < ask.seq:
         s.inbound = e.conn
@@ -285,7 +287,7 @@ def _deny(s: State, e: Asked, now: float) -> None:
     """Neither believe nor vote; but if it bears the peer's name, see who holds its port now."""
     ask = e.ask
     reason = f"{s.settings.member} is paired with {s.settings.peer}"
-    learn_epoch(s, ask.view.epoch)
+    learn_epoch(s, ask.view.epoch_seen)
     if ask.view.member != (s.peer.member if s.peer else ""):
         s.say_once(
             f"third:{ask.view.member}",
@@ -296,8 +298,13 @@ def _deny(s: State, e: Asked, now: float) -> None:
     elif s.quick_probes < QUICK_PROBES:
         s.quick_probes += 1
         connect(s, now, probe=False)
-    denial = Answer(ask.seq, ask.view.incarnation, view(s, now), False, False, reason)
-    s.out.append(SendAnswer(e.conn, denial))
+    _answer_without_vote(s, e, now, reason)
+
+
+def _answer_without_vote(s: State, e: Asked, now: float, reason: str) -> None:
+    ask = e.ask
+    answer = Answer(ask.seq, ask.view.incarnation, view(s, now), False, False, reason)
+    s.out.append(SendAnswer(e.conn, answer))
 
 
 def _hear(s: State, seen: View, now: float) -> bool:
@@ -305,6 +312,7 @@ def _hear(s: State, seen: View, now: float) -> bool:
 
     False if it said this before what is known of it already: it speaks on two connections.
     """
+    learn_epoch(s, seen.epoch_seen)
     if s.peer is None or seen.incarnation != s.peer.incarnation:
         _meet(s, seen, now)
     elif seen.number < s.peer.number:
@@ -315,13 +323,12 @@ def _hear(s: State, seen: View, now: float) -> bool:
     s.peer = seen
     if s.said & ABSENCES and seen.phase is not Phase.STOPPED:
         s.take_back(*ABSENCES)
-        s.say(Level.INFO, f"{seen.member} is heard: it is {seen.phase.value}.")
+        s.say(Level.INFO, f"{seen.member} is heard again: it is {seen.phase.value}.")
     s.heard_at = now
     s.unanswered = 0
     s.refused_checks = 0
     if seen.holding and s.promised_to_candidate:
         s.promised_to_candidate = False
-    learn_epoch(s, seen.epoch)
     return True
 
 

@@ -31,7 +31,7 @@ def run_batch(seeds: range) -> Outcome:
     failovers = overlaps = steps = 0
     violations = []
     for seed in seeds:
-        world = World(seed)
+        world = World.from_seed(seed)
         try:
             world.run()
         except ViolationError as e:
@@ -48,7 +48,7 @@ def run_batch(seeds: range) -> Outcome:
 
 def replay(seed: int) -> int:
     """Run one seed and print all of it."""
-    world = World(seed, tracing=True)
+    world = World.from_seed(seed, tracing=True)
     error = ""
     try:
         world.run()

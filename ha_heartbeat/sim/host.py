@@ -119,14 +119,14 @@ class Host:
         if self.core is None:
             return
         self.world.trace(self, "member and guardian killed")
-        leftovers = self.guardian.leftovers
+        guardian = self.guardian
         self._lose_member()
         self._hang_up()
-        self.guardian.vanish()
-        if leftovers:
-            self.guardian.leftovers = leftovers
+        guardian.generation += 1  # it ends nothing any more
+        guardian.run = ""
+        guardian.stopping = False
+        if guardian.leftovers:
             self.orphans = True
-            self.world.checker.lives(self)
             self.world.timeline.at(
                 self.world.now + self.world.rng.random() * 3 * self.settings.lease_s,
                 self._orphans_due,
@@ -184,6 +184,8 @@ class Host:
 
     def tree_ended(self) -> None:
         """Nothing of the tree exists any more."""
+        if self.core is None:
+            self.world.disturbed_at = max(self.world.disturbed_at, self.world.now)
         self.world.checker.ends(self)
         self._release_port()
 
@@ -273,9 +275,9 @@ class Host:
         world = self.world
         kind = type(event)
         if kind is Asked:
-            world.checker.hears(self, event.ask.view.epoch)  # type: ignore[union-attr]
+            world.checker.hears(self, event.ask.view.epoch_seen)  # type: ignore[union-attr]
         elif kind is Answered:
-            world.checker.hears(self, event.answer.view.epoch)  # type: ignore[union-attr]
+            world.checker.hears(self, event.answer.view.epoch_seen)  # type: ignore[union-attr]
         elif kind is GuardianLost:
             self.guardian.present = True
         clock = self.clock

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 class Connection:
     """One connection: from attempt `link` of `client` in its life, to `server` in its life."""
 
-    __slots__ = ("client", "client_life", "conn", "link", "open", "server", "server_life")
+    __slots__ = (
+        "client",
+        "client_life",
+        "conn",
+        "latest",
+        "link",
+        "open",
+        "server",
+        "server_life",
+    )
 
     def __init__(self, client: Host, link: int, server: Host, conn: int) -> None:
         self.client = client
@@ -37,6 +46,7 @@ class Connection:
         self.server_life = server.life
         self.conn = conn
         self.open = True
+        self.latest = [0.0, 0.0]  # when the last thing to host 0 and to host 1 arrives
 
 
 class Network:
@@ -50,6 +60,7 @@ class Network:
         self.loss = 0.0
         self.doubling = 0.0
         self.lateness = 0.0
+        self.in_order = True  # as TCP has it; without, what is late is overtaken
         self._conns = 0
 
     def heal(self) -> None:
@@ -71,6 +82,20 @@ class Network:
         if self.loss and self.rng.random() < self.loss:
             return
         self.timeline.at(self.timeline.now + self._flight_s(), call, *args)
+
+    def _carry_on(self, connection: Connection, a: Host, b: Host, call: Any, *args: Any) -> None:
+        """The same on a connection, behind what was sent on it before."""
+        if self.cut[a.index][b.index]:
+            return
+        if self.loss and self.rng.random() < self.loss:
+            return
+        arrives = self.timeline.now + self._flight_s()
+        if self.in_order:
+            latest = connection.latest
+            if arrives <= latest[b.index]:
+                arrives = latest[b.index] + 1e-7
+            latest[b.index] = arrives
+        self.timeline.at(arrives, call, *args)
 
     # -- connecting --------------------------------------------------------------------------------
 
@@ -109,7 +134,7 @@ class Network:
         """Send on an open connection; what is sent into a dead one breaks it."""
         receiver = sender.peer
         if self.doubling and self.rng.random() < self.doubling:
-            self._carry(sender, receiver, self._deliver, connection, sender, message)
+            self._carry_on(connection, sender, receiver, self._deliver, connection, sender, message)
         if self.cut[sender.index][receiver.index] and self.rng.random() < 0.3:
             # Retransmitted when the cut is over, if the connection lives until then.
             late_s = self.rng.random() * 40 * sender.settings.interval_test_s
@@ -117,7 +142,7 @@ class Network:
                 self.timeline.now + late_s, self._redeliver, connection, sender, message
             )
             return
-        self._carry(sender, receiver, self._deliver, connection, sender, message)
+        self._carry_on(connection, sender, receiver, self._deliver, connection, sender, message)
 
     def _redeliver(self, connection: Connection, sender: Host, message: Message) -> None:
         if connection.open and not self.cut[sender.index][sender.peer.index]:
@@ -128,9 +153,9 @@ class Network:
         if not receiver.powered:
             return
         if sender is connection.client:
-            if receiver.life != connection.server_life or not connection.open:
+            if receiver.life != connection.server_life:
                 self._carry(receiver, sender, self._break, connection, sender)
-            else:
+            elif connection.conn in receiver.inbound:
                 receiver.tell(Asked(connection.conn, message))  # type: ignore[arg-type]
         elif receiver.life == connection.client_life:
             if receiver.links.get("out") is connection:
@@ -142,8 +167,9 @@ class Network:
 
     def close(self, connection: Connection, closer: Host) -> None:
         """One end closes; the other notices if the way is open."""
-        connection.open = False
-        self._carry(closer, closer.peer, self._break, connection, closer.peer)
+        if connection.open:
+            connection.open = False
+            self._carry_on(connection, closer, closer.peer, self._break, connection, closer.peer)
 
     def _break(self, connection: Connection, host: Host) -> None:
         """`host` notices that a connection of its has ended."""

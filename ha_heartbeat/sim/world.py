@@ -5,13 +5,13 @@ from __future__ import annotations
 from random import Random
 from typing import Any, Final
 
-from ha_heartbeat.core.types import Effect, Event, Mode, Say, Settings, TakeoverPolicy
+from ha_heartbeat.core.types import Effect, Event, Say
 from ha_heartbeat.sim.checker import Checker
-from ha_heartbeat.sim.clock import LocalClock, Timeline
-from ha_heartbeat.sim.guardian import DEAF, Command
+from ha_heartbeat.sim.clock import Timeline
 from ha_heartbeat.sim.host import Host
 from ha_heartbeat.sim.nemesis import Nemesis
 from ha_heartbeat.sim.network import Network
+from ha_heartbeat.sim.scene import Scene, random_scene
 
 EPISODES: Final = 8
 """Bursts of faults in one seed; after each everything is healed and has to settle."""
@@ -20,62 +20,35 @@ EPISODES: Final = 8
 class World:
     """Everything there is. The same seed gives the same world, to the last step."""
 
-    def __init__(self, seed: int, *, tracing: bool = False) -> None:
-        self.seed = seed
-        self.rng = Random(seed)
+    def __init__(
+        self, rng: Random, scene: Scene, *, tracing: bool = False, tangled: bool = False
+    ) -> None:
+        self.rng = rng
         self.tracing = tracing
         self.lines: list[str] = []
         self.timeline = Timeline()
-        self.network = Network(self.timeline, self.rng)
+        self.network = Network(self.timeline, rng)
+        self.network.in_order = not tangled
         self.checker = Checker(self)
         self.disturbed_at = float("-inf")
         self.healed_at = 0.0
-        self.policy = self.rng.choice((TakeoverPolicy.SILENCE, TakeoverPolicy.PROOF))
-        self.hosts = self._hosts()
-        self.nemesis = Nemesis(self)
+        self.policy = scene.settings[0].takeover
+        first = Host(self, 0, scene.settings[0], scene.command, scene.clocks[0])
+        second = Host(self, 1, scene.settings[1], scene.command, scene.clocks[1])
+        first.peer, second.peer = second, first
+        self.hosts = first, second
+
+    @classmethod
+    def from_seed(cls, seed: int, *, tracing: bool = False) -> World:
+        """The world that this seed has always meant."""
+        rng = Random(seed)
+        scene = random_scene(rng)
+        return cls(rng, scene, tracing=tracing, tangled=rng.random() < 0.3)
 
     @property
     def now(self) -> float:
         """The world's time, in seconds."""
         return self.timeline.now
-
-    def _hosts(self) -> tuple[Host, Host]:
-        rng = self.rng
-        interval_s = rng.choice((0.1, 1.0, 10.0))
-        count = rng.choice((1, 2, 3, 3, 3, 5))
-        modes = rng.choice(((0, 0), (0, 0), (1, 0), (0, 1), (1, 1)))
-        fallbacks = rng.choice(((0, 0), (0, 0), (1, 0), (0, 1), (1, 1)))
-        fence = rng.random() < 0.2
-        distrust = rng.random() < 0.1
-        stop_s = rng.choice((0.1, 1.0, 10.0)) * interval_s
-        differ = rng.random() < 0.1
-        command = Command(
-            lasts_s=rng.choice((0.0, 0.3, 3.0, 1e9)) * interval_s,
-            ends_s=rng.choice((0.0, 0.0, 0.3 * interval_s, DEAF)),
-            leaves=rng.choice((0.0, 0.0, 0.5)),
-        )
-        hosts = []
-        for i in (0, 1):
-            settings = Settings(
-                member=f"m{i + 1}",
-                service="sim",
-                peer=f"m{2 - i}",
-                mode=Mode.WORKER if modes[i] else Mode.SUPERVISOR,
-                fallback=bool(fallbacks[i]),
-                interval_test_s=interval_s * (2 if differ and i else 1),
-                check_count=count,
-                interval_commands_s=3 * interval_s,
-                stop_timeout_s=stop_s,
-                takeover=self.policy,
-                distrust_refused=distrust,
-                has_fence=fence,
-                command="true",
-                rank=i,
-            )
-            clock = LocalClock(1 + rng.uniform(-0.0049, 0.0049), rng.uniform(0, 1e5))
-            hosts.append(Host(self, i, settings, command, clock))
-        hosts[0].peer, hosts[1].peer = hosts[1], hosts[0]
-        return hosts[0], hosts[1]
 
     # -- the course of it --------------------------------------------------------------------------
 
@@ -86,10 +59,12 @@ class World:
         first.boot()
         lag_s = self.rng.random() * self.rng.choice((0.0, 0.001, 2 * lease_s))
         self.timeline.at(lag_s, second.boot)
+        self.disturbed_at = lag_s
         self.settle("start")
+        nemesis = Nemesis(self)
         for _ in range(EPISODES):
-            self.nemesis.strike()
-            self.nemesis.heal()
+            nemesis.strike()
+            nemesis.heal()
             self.settle("healing")
             self.stay()
 

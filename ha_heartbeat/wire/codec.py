@@ -141,11 +141,13 @@ def _view_fields(view: View) -> dict[str, object]:
         "phase": view.phase.value,
         "holding": view.holding,
         "epoch": view.epoch,
+        "epoch_seen": view.epoch_seen,
         "mode": view.mode.value,
         "fallback": view.fallback,
         "rank": view.rank,
         "worker_for_s": view.worker_for_s,
         "overlap_s": view.overlap_s,
+        "overlap_epoch": view.overlap_epoch,
         "terms": view.terms._asdict(),
     }
 
@@ -248,11 +250,13 @@ def _read_view(fields: _Fields) -> View:
         phase=fields.choice("phase", Phase),
         holding=fields.boolean("holding"),
         epoch=fields.integer("epoch", 0, MAX_COUNT),
+        epoch_seen=fields.integer("epoch_seen", 0, MAX_COUNT),
         mode=fields.choice("mode", Mode),
         fallback=fields.boolean("fallback"),
         rank=fields.integer("rank", 0, 1),
         worker_for_s=fields.span("worker_for_s", zero=True),
         overlap_s=fields.span("overlap_s", zero=True),
+        overlap_epoch=fields.integer("overlap_epoch", 0, MAX_COUNT),
         terms=_read_terms(fields.nested("terms")),
     )
 

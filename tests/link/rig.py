@@ -30,11 +30,13 @@ def view(incarnation: str = "theirs") -> View:
         phase=Phase.SUPERVISOR,
         holding=False,
         epoch=1,
+        epoch_seen=1,
         mode=Mode.SUPERVISOR,
         fallback=False,
         rank=0,
         worker_for_s=0.0,
         overlap_s=0.0,
+        overlap_epoch=0,
         terms=Terms(10.0, 3, 30.0, "silence", "true"),
     )
 

@@ -32,7 +32,7 @@ class Run(NamedTuple):
 
 
 def read(path: Path) -> list[Run]:
-    """All runs in the order of their first line. Raises ValueError for what nobody can have written."""
+    """All runs in the order of their first line. Raises ValueError for one without a start."""
     found: dict[tuple[str, int], Run] = {}
     for line in path.read_text().splitlines() if path.exists() else []:
         what, epoch, member, run, pid, now_ns = line.split()

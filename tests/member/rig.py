@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = Path(__file__).with_name("work.py")
 MARK = "HA_HEARTBEAT_MEMBER_TEST"
 PATIENCE_S = 40.0
+POLL_S = 0.015
 LINE = re.compile(r"\S+ \S+ (?P<name>\S+) (?P<role>[a-z-]+)(?: (?P<epoch>\d+))?: (?P<text>.*)")
 
 
@@ -39,7 +40,7 @@ def wait_for(
         if value := condition():
             return value
         assert time.monotonic() < end_s, f"waited in vain for {what}"
-        time.sleep(0.01)
+        time.sleep(POLL_S)
 
 
 def holds_for(seconds: float, condition: Callable[[], bool], what: str) -> None:
@@ -47,7 +48,7 @@ def holds_for(seconds: float, condition: Callable[[], bool], what: str) -> None:
     end_s = time.monotonic() + seconds
     while time.monotonic() < end_s:
         assert condition(), f"did not stay so: {what}"
-        time.sleep(0.01)
+        time.sleep(POLL_S)
 
 
 def python(script: Path, *arguments: object) -> str:
@@ -64,18 +65,19 @@ def is_alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
+def bears(pid: int, word: str) -> bool:
+    """Whether that process lives, and its mark begins with `word`."""
+    try:
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return f"{MARK}={word}".encode() in environ and is_alive(pid)
+
+
 def marked(word: str) -> list[int]:
     """The live processes whose mark begins with `word`."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal() and int(folder.name) != os.getpid():
-            try:
-                environ = (folder / "environ").read_bytes()
-            except OSError:
-                continue
-            if f"{MARK}={word}".encode() in environ and is_alive(int(folder.name)):
-                found.append(int(folder.name))
-    return found
+    pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
+    return [pid for pid in pids if pid != os.getpid() and bears(pid, word)]
 
 
 def title(pid: int) -> str:
@@ -265,7 +267,7 @@ class Rig:
     def is_running(self, member: Member) -> bool:
         """Whether the latest run is this life's and still goes on."""
         runs = self.runs()
-        return bool(runs) and runs[-1].ending == "" and runs[-1].pid in member.processes()
+        return bool(runs) and runs[-1].ending == "" and bears(runs[-1].pid, member.mark)
 
     def runs(self) -> list[history.Run]:
         """The runs so far. Whatever is written at this moment may be missing."""

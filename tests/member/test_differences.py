@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.member import history
 from tests.member.rig import Rig, holds_for, paused, wait_for
 
 
@@ -53,7 +54,25 @@ def test_a_longer_lease_there(rig: Rig) -> None:
     rig.works(worker)
     other = rig.member(2, "-t", "0.2", "--check-count", "2")
     rig.settle(worker, other)
+    holds_for(0.5, lambda: other.is_supervisor, "the worker asks for its vote meanwhile")
     with paused(worker.pid):
-        holds_for(2.0, lambda: other.is_supervisor, "its vote is for six seconds")
+        holds_for(1.5, lambda: other.is_supervisor, "its vote is for six seconds")
     holds_for(0.5, lambda: worker.is_worker and other.is_supervisor, "the roles")
     assert len(rig.runs()) == 1
+
+
+def test_a_longer_lease_there_of_one_that_cannot_ask(rig: Rig) -> None:
+    """It answers, but its own questions get lost: nobody voted, and its lease is long all the same.
+
+    A cut in one direction is played by a `--remote` at which nobody answers.
+    """
+    with rig.free_port() as silent:
+        silent.listen()
+        worker = rig.member(1, "-t", "1.5", "--check-count", "2")
+        rig.works(worker)
+        elsewhere = rig.address(3)
+        other = rig.member(2, "-l", elsewhere, "-t", "0.2", "--check-count", "2")
+        rig.settle(worker, other)
+        with paused(worker.pid):
+            rig.works(other)  # by policy, but not before the guardian there has ended the command
+            assert history.overlaps(rig.runs()) == []

@@ -99,7 +99,7 @@ def test_it_is_undone_when_the_peer_goes(rig: Rig, how: str) -> None:
 
 
 def test_daemonised_descendants_are_ended(rig: Rig) -> None:
-    """What outlives its run is left alone, counted, shown, and ended before the role is given away."""
+    """What outlives its run is left alone, counted, shown, and ended before the role goes."""
     command = f"{python(DAEMON, rig.place, 3)[5:]}; {rig.work(0.1)}"
     m1 = worker_of(rig, "-i", "60", command=command)
     m1.hears("left 3 processes behind. They are part of the command and are ended at every")

@@ -41,10 +41,10 @@ def test_under_proof_nobody_takes_over(rig: Rig) -> None:
 
 @pytest.mark.parametrize("policy", ["silence", "proof"])
 def test_a_pause_within_the_lease_changes_nothing(rig: Rig, policy: str) -> None:
-    worker, other = rig.pair("-t", "2", "--takeover", policy)
+    worker, other = rig.pair("-t", "0.8", "--takeover", policy)
     with paused(worker.pid, worker.guardian):
-        holds_for(2.5, lambda: other.is_supervisor, "the lease has not run out")
-    holds_for(0.5, lambda: worker.is_worker and other.is_supervisor, "nothing changed")
+        holds_for(1.2, lambda: other.is_supervisor, "the lease has not run out")
+    holds_for(0.3, lambda: worker.is_worker and other.is_supervisor, "nothing changed")
     assert len(rig.runs()) == 1
     assert not worker.said("starved")
 

@@ -27,7 +27,7 @@ def test_pinned_to_the_second_member(rig: Rig) -> None:
         wait_for(lambda: rig.runs()[-1].member == "m1", "m1 to run the command")
 
         m2 = rig.member(2, *m2_options, command=command)
-        wait_for(lambda: m2.is_worker and m1.is_supervisor, "m1 to give the role back")
+        wait_for(lambda m2=m2: m2.is_worker and m1.is_supervisor, "m1 to give it back")
         assert m1.said("The command has ended here. Gave the role to m2")
         wait_for(lambda: rig.runs()[-1].member == "m2", "m2 to run the command")
     assert m1.stop() == 0
@@ -40,8 +40,10 @@ def test_whoever_took_over_keeps_it(rig: Rig) -> None:
     command = rig.work(0.1)
     worker, other = rig.member(1, *QUICK, command=command), rig.member(2, *QUICK, command=command)
     worker, other = wait_for(
-        lambda: (worker.is_worker and other.is_supervisor and (worker, other))
-        or (other.is_worker and worker.is_supervisor and (other, worker)),
+        lambda: (
+            (worker.is_worker and other.is_supervisor and (worker, other))
+            or (other.is_worker and worker.is_supervisor and (other, worker))
+        ),
         "a worker and a supervisor",
     )
     for down in ("kill", "stop", "kill"):

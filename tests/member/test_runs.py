@@ -1,4 +1,4 @@
-"""What a run is (DESIGN 8): its environment, its arguments, its ticks, and what is said of its end."""
+"""What a run is (DESIGN 8): environment, arguments, ticks, and what is said of its end."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ def test_ticks_during_a_run_are_skipped(rig: Rig) -> None:
 
 def test_a_service_is_restarted(rig: Rig) -> None:
     """A command that lasted for many intervals begins again an interval after its end."""
-    rig.member(1, "-i", "0.2", command=rig.work(2.4))
+    rig.member(1, "-i", "0.1", command=rig.work(1.3))
     wait_for(lambda: len(rig.runs()) >= 2, "its second run")
     first, second = rig.runs()[:2]
     assert first.ending == "end"
-    assert second.first_s - first.last_s >= 0.15
+    assert second.first_s - first.last_s >= 0.08
 
 
 def test_the_first_run_does_not_wait_for_its_interval(rig: Rig) -> None:

@@ -37,7 +37,7 @@ def test_worker_mode_asks_a_worker_that_keeps_it(rig: Rig) -> None:
     rig.works(first)
     asks = rig.member(2, "-t", "0.5", "-m", "WORKER")
     asks.hears("m1 keeps the role: it was not started with --fallback")
-    holds_for(1.5, lambda: first.is_worker and asks.is_supervisor, "the roles")
+    holds_for(1.2, lambda: first.is_worker and asks.is_supervisor, "the roles")
     assert asks.said("keeps the role") == 1
     assert len(rig.runs()) == 1
 
@@ -48,7 +48,7 @@ def test_fallback_on_both(rig: Rig) -> None:
     worker, other = rig.settle(one, two)
     for member, peer in ((one, "m2"), (two, "m1")):
         member.hears(f"{peer} was started with --fallback, too.*off on both")
-    holds_for(1.5, lambda: worker.is_worker and other.is_supervisor, "nothing is handed over")
+    holds_for(1.2, lambda: worker.is_worker and other.is_supervisor, "nothing is handed over")
     assert one.said("--fallback, too") == two.said("--fallback, too") == 1
     assert len(rig.runs()) == 1
 

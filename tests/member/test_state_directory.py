@@ -34,6 +34,12 @@ def kept(place: Path) -> dict[str, int]:
     return dict(json.loads(path.read_text()))
 
 
+def next_epoch(rig: Rig, last: int) -> int:
+    """The epoch of the latest run if it is above `last`, otherwise 0."""
+    epoch = rig.runs()[-1].epoch if rig.runs() else 0
+    return epoch if epoch > last else 0
+
+
 def fill(place: Path) -> None:
     """Not a byte is left."""
     with contextlib.suppress(OSError), (place / "filler").open("wb", buffering=0) as out:
@@ -91,7 +97,8 @@ def test_a_damaged_file(rig: Rig) -> None:
     assert first.stop() == 0
     path = next((rig.place / "state").glob("*/state.json"))
     whole = path.read_bytes()
-    for damage in (b"", whole[: len(whole) // 2], whole.replace(b'"epoch_seen": ', b'"epoch_seen": 1')):
+    changed = whole.replace(b'"epoch_seen": ', b'"epoch_seen": 1')
+    for damage in (b"", whole[: len(whole) // 2], changed):
         path.write_bytes(damage)
         again = rig.member(1)
         assert again.ended() == 1
@@ -106,7 +113,6 @@ def test_the_epochs_are_on_disk_after_a_kill(rig: Rig) -> None:
     last = 0
     for _ in range(3):
         member = rig.member(1)
-        wait_for(lambda: len(rig.runs()) and rig.runs()[-1].epoch > last, "its first run")
-        last = rig.runs()[-1].epoch
+        last = wait_for(lambda last=last: next_epoch(rig, last), "its first run")
         member.kill()
         assert kept(rig.place / "state")["epoch_reserved"] >= last

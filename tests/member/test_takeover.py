@@ -13,7 +13,7 @@ SOON_S = 15.0
 
 
 def test_the_member_is_killed(rig: Rig) -> None:
-    """The guardian ends the command; the port is free only then, and the peer takes over on that."""
+    """The guardian ends the command; only then is the port free, and the peer takes over."""
     worker, other = rig.pair("-t", "5")
     worker.kill()
     rig.works(other)
@@ -74,7 +74,7 @@ def test_a_grandchild_survives_member_and_guardian(rig: Rig) -> None:
     two.hears("--takeover proof does not act on it")
     again = rig.member(1, *options, "-m", "WORKER", "-w", "60", command=command)
     again.hears("held by another process, perhaps by what is left of this member's earlier command")
-    holds_for(2.0, lambda: two.role == "supervisor" and again.role == "starting", "nobody runs")
+    holds_for(1.2, lambda: two.role == "supervisor" and again.role == "starting", "nobody runs")
     assert len(rig.runs()) == 1
     send(grandchild, signal.SIGKILL)
     rig.settle(again, two)

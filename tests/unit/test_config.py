@@ -21,7 +21,7 @@ from ha_heartbeat.config import (
     make_config,
     read_address,
 )
-from ha_heartbeat.core.types import Mode, Settings, TakeoverPolicy
+from ha_heartbeat.core.types import Mode, TakeoverPolicy
 
 
 def make(command: tuple[str, ...] = ("ls -l",), **texts: str) -> Config:
@@ -38,15 +38,6 @@ def test_the_defaults_are_those_of_the_published_script() -> None:
     assert config.takeover is TakeoverPolicy.SILENCE
     assert config.stop_timeout_s == 10.0
     assert config.member == "localhost:22221"
-
-
-def test_the_core_has_the_same_defaults() -> None:
-    ours = make().settings()
-    theirs = Settings(member="", service="", peer="")
-    decided = set(Settings._field_defaults) - {"command", "rank"}
-    assert {name: getattr(ours, name) for name in decided} == {
-        name: getattr(theirs, name) for name in decided
-    }
 
 
 def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:

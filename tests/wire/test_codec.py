@@ -29,11 +29,13 @@ VIEW = View(
     phase=Phase.WORKER,
     holding=True,
     epoch=12,
+    epoch_seen=13,
     mode=Mode.SUPERVISOR,
     fallback=False,
     rank=1,
     worker_for_s=12.5,
     overlap_s=0.0,
+    overlap_epoch=0,
     terms=Terms(10.0, 3, 30.0, "silence", "ls -l"),
 )
 ASK = Ask("backup", 7, VIEW, Wants.VOTE, 30.0)
@@ -66,11 +68,13 @@ views = st.builds(
     phase=st.sampled_from(Phase),
     holding=st.booleans(),
     epoch=counts,
+    epoch_seen=counts,
     mode=st.sampled_from(Mode),
     fallback=st.booleans(),
     rank=st.integers(0, 1),
     worker_for_s=spans,
     overlap_s=spans,
+    overlap_epoch=counts,
     terms=terms,
 )
 asks = st.builds(Ask, texts(255), counts, views, st.sampled_from(Wants), positive)
@@ -163,6 +167,8 @@ SPAN_FIELDS = [
     "lease_s",
     "view/worker_for_s",
     "view/overlap_s",
+    "view/overlap_epoch",
+    "view/epoch_seen",
     "view/terms/interval_test_s",
     "view/terms/interval_commands_s",
 ]

@@ -1,0 +1,82 @@
+"""What the pages say of options, defaults and exit statuses is what the program says."""
+
+from __future__ import annotations
+
+import re
+
+from ha_heartbeat import cli
+from ha_heartbeat.core.votes import kept_s, lease_from
+from ha_heartbeat.core.state import State, terms
+from ha_heartbeat.core.types import Settings
+from tests.docs.pages import OPERATING, README, blocks, prose, rows, section
+
+ELSEWHERE = {"member": "the local address", "state_dir": "see below", "fence": "none"}
+"""Defaults that are not the same everywhere, or that are nothing."""
+
+
+def _default(option: cli.Option) -> str:
+    if option.name in ELSEWHERE:
+        return ELSEWHERE[option.name]
+    told = re.search(r"\(default (.*)\)$", cli._default_note(option.name))
+    return told[1] if told else ""
+
+
+def test_the_table_of_options() -> None:
+    told = [row[:2] for row in rows(prose(README), "option")]
+    expected = []
+    for option in cli.OPTIONS:
+        short = f"`-{option.short}`, " if option.short else ""
+        long = f"--{option.long} {option.metavar}".rstrip()
+        expected.append([f"{short}`{long}`", _default(option)])
+    assert told == expected
+
+
+def test_help_has_the_same_options() -> None:
+    in_help = re.findall(r"^ +(?:-\w, )?--([\w-]+)", cli.help_text(), re.MULTILINE)
+    in_readme = [re.findall(r"--([\w-]+)", row[0])[0] for row in rows(prose(README), "option")]
+    assert in_help == in_readme
+
+
+def test_options_named_in_the_pages_exist() -> None:
+    known = {option.long for option in cli.OPTIONS}
+    for page in (README, OPERATING):
+        for name in re.findall(r"`--([\w-]+)", prose(page)):
+            assert name in known, f"{page.name} names --{name}"
+
+
+def test_commands_in_the_pages_are_understood() -> None:
+    """Every command line of ours parses, and has the addresses the right way round."""
+    found = 0
+    for page in (README, OPERATING):
+        text = "\n".join(body for kind in ("sh", "console", "ini") for body in blocks(page, kind))
+        for line in re.findall(r"ha_heartbeat\.py (-.*)$", text, re.MULTILINE):
+            parsed = cli.parse(_words(line))
+            found += 1
+            if not parsed.show:
+                assert parsed.command
+                assert {"local", "remote"} <= parsed.given.keys()
+    assert found >= 7
+
+
+def _words(line: str) -> list[str]:
+    return [a or b or c for a, b, c in re.findall(r"'([^']*)'|\"([^\"]*)\"|(\S+)", line)]
+
+
+def test_exit_statuses() -> None:
+    told = {int(row[0]) for row in rows(prose(OPERATING), "status")}
+    assert told == {cli.EXIT_OK, cli.EXIT_FAILED, cli.EXIT_USAGE, cli.EXIT_INTERRUPTED}
+
+
+def test_the_table_of_times() -> None:
+    table = rows(section(prose(OPERATING), "Choosing the times"), "`-t`")
+    assert len(table) == 4
+    for row in table:
+        interval_s, count, lease_s, silent_s, term_s, kill_s = (
+            float(cell.removesuffix(" s")) for cell in row
+        )
+        settings = Settings("m1", "s", "m2", interval_test_s=interval_s, check_count=int(count))
+        _, term_at, kill_at = lease_from(State(settings, terms(settings)), 0.0)
+        told = [lease_s, silent_s, term_s, kill_s]
+        true = [settings.lease_s, kept_s(settings.lease_s), term_at, kill_at]
+        for a, b in zip(told, true, strict=True):
+            assert abs(a - b) <= 0.005 * max(b, 1)
