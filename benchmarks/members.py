@@ -25,6 +25,8 @@ T = TypeVar("T")
 SCRIPT = os.path.join(
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "ha_heartbeat.py"
 )
+INTERPRETER = (sys.executable, "-S", "-E")
+"""Without site-packages, which a member does not need and whose hooks can weigh megabytes."""
 LIMIT_S = 120.0
 """How long anything is waited for; long enough for a takeover by silence with default options."""
 LOOK_S = 0.005
@@ -126,7 +128,7 @@ class Pair:
         where = ("-l", self._network.address(name), "-r", self._network.address(other))
         state = ("--member", name, "--state-dir", os.path.join(self._folder, f"state-{name}"))
         words = (
-            *(*self._network.inside(name), sys.executable, SCRIPT),
+            *(*self._network.inside(name), *INTERPRETER, SCRIPT),
             *(*where, *state, *self._options),
             *self._recorder.command(name, lasting=self._lasting),
         )

@@ -27,7 +27,7 @@ class Checker:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.epochs: set[int] = set()
+        self.epochs: dict[int, tuple[int, int]] = {}  # epoch -> the host and life that used it
         self.known = [0, 0]  # the highest epoch that each host has heard of or used
         self.terms: list[tuple[int, Evidence | None]] = [(0, None), (0, None)]
         self.evidence: list[Evidence | None] = [None, None]
@@ -65,12 +65,11 @@ class Checker:
         self.changes += 1
         worker = (host.index, host.life)
         if change.epoch in self.epochs:
-            core = host.core
-            if self.last_worker != worker or core is None or core.state.epoch != change.epoch:
+            if self.epochs[change.epoch] != worker:
                 self.fail(f"epoch {change.epoch} is used again by {host.settings.member}")
             return
         self._epoch_grows(host, change.epoch)
-        self.epochs.add(change.epoch)
+        self.epochs[change.epoch] = worker
         self.terms[host.index] = (change.epoch, change.evidence)
         self.known[host.index] = change.epoch
         self.evidence[host.index] = change.evidence

@@ -1,4 +1,4 @@
-"""The documentation as data: pages, their links, tables and code blocks, and the program's lines."""
+"""The documentation as data: pages with links, tables and code blocks, and the program's texts."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from ha_heartbeat import cli
-from ha_heartbeat.core.votes import kept_s, lease_from
+from ha_heartbeat.config import Config
 from ha_heartbeat.core.state import State, terms
-from ha_heartbeat.core.types import Settings
+from ha_heartbeat.core.votes import kept_s, lease_from
 from tests.docs.pages import OPERATING, README, blocks, prose, rows, section
 
 ELSEWHERE = {"member": "the local address", "state_dir": "see below", "fence": "none"}
@@ -74,7 +74,9 @@ def test_the_table_of_times() -> None:
         interval_s, count, lease_s, silent_s, term_s, kill_s = (
             float(cell.removesuffix(" s")) for cell in row
         )
-        settings = Settings("m1", "s", "m2", interval_test_s=interval_s, check_count=int(count))
+        settings = Config(
+            interval_test_s=interval_s, check_count=int(count), state_dir="here", command=("ls",)
+        ).settings()
         _, term_at, kill_at = lease_from(State(settings, terms(settings)), 0.0)
         told = [lease_s, silent_s, term_s, kill_s]
         true = [settings.lease_s, kept_s(settings.lease_s), term_at, kill_at]
