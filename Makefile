@@ -37,8 +37,8 @@ demo: ## show a takeover with two members on this machine
 sim: ## simulate faults from one seed (SEED=n) or many (RUNS=n)
 	$(PYTHON) -m ha_heartbeat.sim $(if $(SEED),--seed $(SEED),--runs $(or $(RUNS),100))
 
-bench: ## measure what a member costs and how fast it takes over
-	$(PYTHON) benchmarks/run.py
+bench: ## measure takeovers and what a member costs (N=100, ARGS="--only kill")
+	$(PYTHON) -S -E benchmarks/run.py $(if $(N),--takeovers $(N)) $(ARGS)
 
 docs: ## make docs/states.md from the transition table
 	$(PYTHON) -m ha_heartbeat.core.picture > docs/states.md

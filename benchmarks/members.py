@@ -132,8 +132,9 @@ class Pair:
             *(*where, *state, *self._options),
             *self._recorder.command(name, lasting=self._lasting),
         )
-        member = Member(name, words, os.path.join(self._folder, f"{name}.log"))
-        self.members[name] = member
+        with processes.uninterrupted():
+            member = Member(name, words, os.path.join(self._folder, f"{name}.log"))
+            self.members[name] = member
         return member
 
     def start_supervisor(self, name: str) -> Member:
@@ -173,8 +174,9 @@ class Pair:
 
     def close(self) -> None:
         """End both members, their guardians and their commands."""
-        for member in self.members.values():
-            member.finish()
+        with processes.uninterrupted():
+            for member in self.members.values():
+                member.finish()
 
 
 @contextlib.contextmanager

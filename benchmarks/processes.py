@@ -1,9 +1,12 @@
-"""The little that a benchmark asks /proc: children, and what a process has used so far."""
+"""The little that a benchmark asks of processes: children, what they have used, no interruption."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
+from collections.abc import Iterator
 from typing import NamedTuple
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -26,6 +29,24 @@ class Memory(NamedTuple):
 
     pss_kib: int
     alone_kib: int
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off SIGINT and SIGTERM, so that what is made in here is also noted for its removal.
+
+    Handlers and no mask, since a mask would be inherited by what is started.
+    """
+    came = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: came.append(True)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            raise KeyboardInterrupt
 
 
 def children(parent: int) -> list[int]:

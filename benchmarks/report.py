@@ -46,7 +46,8 @@ def environment(network: str) -> str:
         model = ": unknown CPU"
     return (
         f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} CPUs "
-        f"({model.partition(':')[2].strip()}), Python {platform.python_version()} (-S -E), {network}"
+        f"({model.partition(':')[2].strip()}), Python {platform.python_version()} (-S -E), "
+        f"{network}"
     )
 
 

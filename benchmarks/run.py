@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from benchmarks import idle, partition, report, simulator, takeovers
+from benchmarks import idle, partition, processes, report, simulator, takeovers
 from benchmarks.bench import Bench
 from benchmarks.members import BenchmarkError
 from benchmarks.network import make_network
@@ -88,13 +88,17 @@ def main(words: Sequence[str]) -> int:
         tempfile.TemporaryDirectory(prefix="hb-bench-") as disk,
         tempfile.TemporaryDirectory(prefix="hb-bench-", dir=shared_memory) as memory,
     ):
-        network = make_network()
+        network = None
         try:
+            with processes.uninterrupted():
+                network = make_network()
             amount = (options.takeovers, options.idle_s, options.simulated_runs)
             bench = Bench(network, build_payload(disk), disk, memory, *amount)
             return _measure(bench, options.only or list(SCENARIOS), options.markdown, options.raw)
         finally:
-            network.close()
+            if network is not None:
+                with processes.uninterrupted():
+                    network.close()
 
 
 def _interrupt(_number: int, _frame: object) -> None:

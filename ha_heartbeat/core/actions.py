@@ -28,10 +28,10 @@ from ha_heartbeat.core.types import (
 
 def take_over_refused(s: State, e: Event, now: float) -> None:
     """Nothing of the peer is alive."""
-    peer = s.settings.peer
-    _become_worker(
-        s, now, Evidence.REFUSED, f"{peer} refused the connection: its process tree is gone."
-    )
+    known = s.was_connected or s.heard_at != NEVER
+    meaning = "its process tree is gone" if known else "nothing of it is running"
+    why = f"{s.settings.peer} refused the connection: {meaning}."
+    _become_worker(s, now, Evidence.REFUSED, why)
 
 
 def take_over_silent(s: State, e: Event, now: float) -> None:
@@ -76,6 +76,8 @@ def _become_worker(s: State, now: float, proof: Evidence, why: str) -> None:
     s.worker_since = now
     votes.free_promise(s)
     s.take_back("silent", "peer-gone", "preferred", "leftovers")
+    if proof is not Evidence.VOTED:
+        s.said |= {"peer-gone"}  # that nobody supervises follows from what is said here
     s.say(Level.INFO, f"{why} Becoming worker, epoch {s.epoch}.")
     extend_lease(s, now)
     schedule.start_at_once(s, now)
@@ -287,6 +289,7 @@ def end_tree(s: State, e: Event, now: float) -> None:
 
 def release(s: State, e: Event, now: float) -> None:
     """Nothing of the tree is alive: the role goes to the peer in one message."""
+    s.worker_since = NEVER
     s.give_up_at = FOREVER
     peer = s.peer.member if s.peer is not None else s.settings.peer
     s.say(Level.INFO, f"The command has ended here. Gave the role to {peer}; supervising it.")
@@ -344,6 +347,7 @@ def note_overlap(s: State, e: Event, now: float) -> None:
 
 def stepped_down(s: State, e: Event, now: float) -> None:
     """Nothing of the tree is alive: the other one goes on alone."""
+    s.worker_since = NEVER
     s.say(Level.INFO, "The command has ended here. Supervising.")
     _inform(s, now, released=True)
 
@@ -377,7 +381,8 @@ HURRY: Final = 2
 def say_goodbye(s: State, e: Event, now: float) -> None:
     """Nothing is alive here, and nothing will be: the peer may take over in the same moment."""
     schedule.rest(s)
-    s.say(Level.INFO, "Stopped: nothing of the command is alive, and the role is released.")
+    role = "it was not worker" if s.worker_since == NEVER else "the role is released"
+    s.say(Level.INFO, f"Stopped: nothing of the command is alive here, and {role}.")
     _inform(s, now, released=True)
     watch.disconnect(s)
     s.out.append(Exit())

@@ -114,11 +114,8 @@ class Core:
         s.phase_since = now
         before = len(s.out)
         do(s, event, now)
-        works = phase is Phase.WORKER
-        s.out.insert(
-            before,
-            RoleChanged(phase, s.epoch if works else s.epoch_seen, s.evidence if works else None),
-        )
+        won = s.evidence if phase is Phase.WORKER else None
+        s.out.insert(before, RoleChanged(phase, s.epoch if s.holding else s.epoch_seen, won))
 
     def wake_at(self) -> float:
         """When the next `Tick` is needed at the latest; infinity when none is."""
@@ -231,7 +228,8 @@ def _expired(s: State, e: Expired, now: float, chance: float) -> Kind | None:
 
 def _guardian_lost(s: State, e: GuardianLost, now: float, chance: float) -> Kind | None:
     what = f", and run {s.run} with it" if s.run else ""
-    s.say(Level.ERROR, f"The guardian was lost{what}: {e.reason} A new one is started.")
+    reason = e.reason.rstrip(".")
+    s.say(Level.ERROR, f"The guardian was lost{what}: {reason}. A new one is started.")
     schedule.forget_tree(s)
     return Kind.TREE_GONE
 

@@ -68,8 +68,9 @@ def failed(s: State, e: RunFailed, now: float) -> bool:
     if not e.run or e.run != s.run:
         return False
     s.run = ""
+    text = f"Run {e.run} could not be started: {e.reason.rstrip('.')}."
+    s.say(Level.CHECK if s.run_failing else Level.ERROR, text)
     s.run_failing = True
-    s.say(Level.ERROR, f"Run {e.run} could not be started: {e.reason}")
     _plan(s, now)
     return True
 
@@ -101,7 +102,7 @@ def _plan(s: State, now: float) -> None:
 def _tell_outcome(s: State, e: RunEnded, now: float) -> None:
     """Every run with -v; without, only a change between success and failure."""
     how = f"killed by signal {e.signal}" if e.signal else f"exit status {e.status}"
-    left = f", leaving {e.leftovers} processes behind" if e.leftovers else ""
+    left = f", leaving {_processes(e.leftovers)} behind" if e.leftovers else ""
     text = f"Run {e.run} ended after {now - s.run_started_at:.3f} s: {how}{left}."
     failing = e.status != 0 or e.signal != 0
     if failing != s.run_failing and s.phase is Phase.WORKER:
@@ -114,9 +115,13 @@ def _tell_outcome(s: State, e: RunEnded, now: float) -> None:
         s.say_once(
             "leftovers",
             Level.INFO,
-            f"Run {e.run} left {e.leftovers} processes behind. They are part of the command and "
-            f"are ended at every hand-over.",
+            f"Run {e.run} left {_processes(e.leftovers)} behind. What a run leaves is part of the "
+            f"command and is ended at every hand-over.",
         )
+
+
+def _processes(number: int) -> str:
+    return "1 process" if number == 1 else f"{number} processes"
 
 
 def forget_tree(s: State) -> None:

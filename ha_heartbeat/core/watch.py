@@ -240,8 +240,8 @@ def answered(s: State, e: Answered, now: float) -> bool:
         if seq == answer.seq:
             if votes.is_fresh(s, asked_at, now):
                 s.grant = _grant(s, answer, wanted, now)
-            if wanted is Wants.ROLE and answer.reason:
-                s.say_once("role-denied", Level.INFO, f"{answer.reason}.")
+            if answer.reason:
+                _note_refusal(s, answer.reason, wanted)
     return True
 
 
@@ -258,6 +258,19 @@ def _grant(s: State, answer: Answer, wanted: Wants, now: float) -> Evidence | No
     return Evidence.VOTED
 
 
+def _note_refusal(s: State, reason: str, wanted: Wants) -> None:
+    """Log why the role was kept, or why the other one will not be our peer."""
+    if wanted is Wants.ROLE:
+        s.say_once("role-denied", Level.INFO, f"{reason}.")
+    elif wanted is Wants.NOTHING:
+        s.say_once(
+            "denied",
+            Level.WARNING,
+            f"{s.settings.peer} does not take this member for its peer: {reason}. Stop this "
+            f"member, or correct --remote on one of the two.",
+        )
+
+
 def asked(s: State, e: Asked, now: float) -> bool:
     """Take in a question; true if it was the peer's. It is answered after the table was asked."""
     ask = e.ask
@@ -267,7 +280,7 @@ def asked(s: State, e: Asked, now: float) -> bool:
         return False
     if not _hear(s, ask.view, now):
         # It was overtaken by what its asker has said since, so no vote is given for it.
-        _answer_without_vote(s, e, now, "a later message has overtaken this question")
+        _answer_without_vote(s, e, now, "")
         return False
     known = s.inbound_ask
     if known is None or known.view.incarnation != incarnation or known.seq < ask.seq:
@@ -323,7 +336,7 @@ def _hear(s: State, seen: View, now: float) -> bool:
     s.peer = seen
     if s.said & ABSENCES and seen.phase is not Phase.STOPPED:
         s.take_back(*ABSENCES)
-        s.say(Level.INFO, f"{seen.member} is heard again: it is {seen.phase.value}.")
+        s.say(Level.INFO, f"{seen.member} is heard: it is {seen.phase.value}.")
     s.heard_at = now
     s.unanswered = 0
     s.refused_checks = 0
@@ -338,7 +351,7 @@ def _meet(s: State, seen: View, now: float) -> None:
         votes.free_promise(s)
         _retire(s, s.peer.incarnation)
     s.past = tuple(p for p in s.past if p != seen.incarnation)
-    s.take_back("role-denied")
+    s.take_back("role-denied", "denied")
     if seen.rank == s.rank:
         # Both were told the same address for the two, so the order of their names must decide.
         s.rank = 0 if (s.settings.member, s.incarnation) < (seen.member, seen.incarnation) else 1

@@ -94,11 +94,16 @@ if sys.platform == "linux":
             if self._procs == -1:
                 self.remove()
 
-        def enter(self) -> None:
-            """Move this process in; whatever it starts is born there."""
+        def adopt(self, pid: int) -> None:
+            """Move a process in; whatever it starts from then on is born there.
+
+            Takes some 10 ms, in which the kernel waits for all processors (cgroup_attach_task), so
+            it is done beside a new run and not before its first instruction. What the run starts
+            sooner stays outside, and is found by the sweep like everything else.
+            """
             if self._procs != -1:
                 with suppress(OSError):
-                    os.write(self._procs, b"0")
+                    os.write(self._procs, str(pid).encode())
 
         def kill(self) -> None:
             """SIGKILL to all that is in it."""

@@ -95,6 +95,7 @@ if sys.platform == "linux":
         def __init__(self, control: int, listeners: Sequence[int], *, use_cgroup: bool) -> None:
             become_subreaper()
             self._channel = Channel(control)
+            self._listeners = tuple(listeners)
             self._alarm = Alarm()
             self._timer = Timer()
             for fd in listeners:
@@ -112,7 +113,6 @@ if sys.platform == "linux":
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != self._own_pid:  # the guardian died before that took hold
                 os._exit(1)
-            self._group.enter()
 
         @property
         def unsent(self) -> bool:
@@ -131,6 +131,7 @@ if sys.platform == "linux":
         def start(self, order: Run) -> None:
             self._launcher.start(order)
             self._empty = False
+            self._group.adopt(self._launcher.pid)
 
         def happened(self) -> list[Outcome]:
             told: list[Outcome] = []
@@ -190,6 +191,9 @@ if sys.platform == "linux":
             sweep.strike(sweep.descendants)
 
         def close(self) -> None:
+            # The port first, as nothing is left that holds it: the peer is waiting for that.
+            for fd in self._listeners:
+                os.close(fd)
             self._group.remove()
 
     def _in_group(pid: int, group: int) -> bool:

@@ -46,7 +46,7 @@ async def _run(config: Config) -> int:
     log = Log(config.member, config.service, config.log_format, verbose=config.verbose)
 
     def notice(text: str) -> None:
-        log.say(core.Say(core.Level.WARNING, text[:1].upper() + text[1:]))
+        log.say(core.Say(core.Level.WARNING, _as_sentence(text)))
 
     StateFile.open(config.state_dir, config.service, config.local, config.member)
     peers = await resolve_now(*config.remote)
@@ -77,6 +77,7 @@ class Member:
         self._disk = Disk(state, notice)
         self._incarnation = os.urandom(8).hex()
         self._lease_ns = (0, 0)
+        self._evidence: core.Evidence | None = None  # of the takeover that is being logged
         self._runs = RunNames()
         self._timer: asyncio.TimerHandle | None = None
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -143,6 +144,7 @@ class Member:
             return
         try:
             effects = self._core.step(event, now_s(), _chance())
+            self._evidence = None
             for effect in effects:
                 DO[type(effect)](self, effect)
             self._plan_tick()
@@ -236,10 +238,14 @@ class Member:
         self._disk.record_overlap(effect)
 
     def _say(self, effect: core.Say) -> None:
-        self._log.say(effect)
+        if self._evidence is None:
+            self._log.say(effect)
+        else:
+            self._log.say(effect, evidence=self._evidence.value)
 
     def _change_role(self, effect: core.RoleChanged) -> None:
         self._log.role_changed(effect)
+        self._evidence = effect.evidence
         if effect.phase is core.Phase.WORKER:
             self._disk.ensure(effect.epoch)
 
@@ -360,6 +366,14 @@ class Disk:
             return str(error)
         self._kept = max(self._kept, self._state.epoch_reserved)
         return ""
+
+
+def _as_sentence(text: str) -> str:
+    """The text with a full stop, and a capital letter unless it begins with a name."""
+    first = text.split(" ", 1)[0]
+    if first.isalpha():
+        text = text[0].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _chance() -> float:

@@ -112,9 +112,12 @@ async def _connect(endpoint: Endpoint) -> socket.socket:
     sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, endpoint.sockaddr)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _check_not_self(sock)
+        # Accepted and reset before anybody looked is still accepted: the port was held by a tree
+        # that has just ended, and the connection's end, reported next, is worth another look.
+        with contextlib.suppress(ConnectionResetError):
+            await asyncio.get_running_loop().sock_connect(sock, endpoint.sockaddr)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _check_not_self(sock)
     except BaseException:
         sock.close()
         raise
@@ -128,8 +131,13 @@ def _check_not_self(sock: socket.socket) -> None:
     TCP then opens the connection "simultaneously" with itself (RFC 9293, 3.5). It chooses no port
     that is held, so nobody listens there. The socket is reset, to free the port at once.
     """
-    if sock.getsockname() != sock.getpeername():
-        return
+    try:
+        if sock.getsockname() != sock.getpeername():
+            return
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:  # reset meanwhile
+            return
+        raise
     linger_onoff_s = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_onoff_s)
     raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))

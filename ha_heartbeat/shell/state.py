@@ -8,12 +8,12 @@ for empty and never overwritten. Nothing here decides what an epoch is or when t
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import stat
 import threading
 import time
+import zlib
 from typing import Any, NamedTuple
 
 from ha_heartbeat.config import Address
@@ -184,6 +184,8 @@ def directory_name(service: str, local: Address) -> str:
     name = f"{_encoded(service)}@{_encoded(local.host)}_{local.port}"
     if len(name) <= MAX_DIRECTORY_NAME_CHARS:
         return name
+    import hashlib  # only here: names are seldom that long, and it weighs several MiB
+
     digest = hashlib.sha256(name.encode("ascii")).hexdigest()[:DIGEST_CHARS]
     return name[: MAX_DIRECTORY_NAME_CHARS - DIGEST_CHARS - 1] + "#" + digest
 
@@ -192,7 +194,7 @@ def checksum(body: dict[str, Any]) -> str:
     """The checksum of a state file's content, its own field left out."""
     rest = {key: value for key, value in body.items() if key != "checksum"}
     canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
+    return f"crc32:{zlib.crc32(canonical.encode('ascii')):08x}"
 
 
 def _encoded(text: str) -> str:

@@ -16,6 +16,7 @@ import io
 import re
 import select
 import socket
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -161,17 +162,14 @@ class HttpRegister:
 
     def _get(self, deadline_s: float) -> _Answer:
         headers = {"Cache-Control": "no-cache"}
-        reused = self._usable_connection() is not None
+        kept = self._usable_connection()
         try:
-            return self._exchange("GET", headers, None, deadline_s)
-        except (ConnectionError, http.client.RemoteDisconnected) as error:
-            if not reused:
-                raise self._failed(error) from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise self._failed(error) from error
-        # The server closed the kept connection just as we wrote to it. Reading twice harms nobody.
-        try:
-            return self._exchange("GET", headers, None, deadline_s)
+            if kept is not None:
+                try:
+                    return self._exchange(kept, "GET", headers, None, deadline_s)
+                except ConnectionError:  # RemoteDisconnected is one, too
+                    pass  # the server closed it just as we wrote; reading twice harms nobody
+            return self._exchange(self._connect(deadline_s), "GET", headers, None, deadline_s)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self._failed(error) from error
 
@@ -179,11 +177,11 @@ class HttpRegister:
         condition = {"If-None-Match": "*"} if expected is None else {"If-Match": expected}
         headers = {**condition, "Content-Type": "application/octet-stream"}
         try:
-            self._connect(deadline_s)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            connection = self._usable_connection() or self._connect(deadline_s)
+        except (OSError, ValueError) as error:
             raise self._failed(error) from error
         try:
-            answer = self._exchange("PUT", headers, value, deadline_s)
+            answer = self._exchange(connection, "PUT", headers, value, deadline_s)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise UnknownOutcomeError(f"{self._failed(error)}, after a PUT was sent") from error
         if answer.status == 412:
@@ -223,20 +221,23 @@ class HttpRegister:
         return self._connection
 
     def _connect(self, deadline_s: float) -> _Connection:
-        connection = self._usable_connection()
-        if connection is None:
-            connection = _Connection(self._target, self._dialler)
-            connection.deadline_s = deadline_s
-            connection.connect()
-            self._connection = connection
+        self._drop()
+        connection = _Connection(self._target, self._dialler)
         connection.deadline_s = deadline_s
+        connection.connect()
+        self._connection = connection
         return connection
 
     def _exchange(
-        self, method: str, headers: Mapping[str, str], body: bytes | None, deadline_s: float
+        self,
+        connection: _Connection,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        deadline_s: float,
     ) -> _Answer:
         """Ask and answer. Whatever goes wrong, the connection is not used again."""
-        connection = self._connect(deadline_s)
+        connection.deadline_s = deadline_s
         whole = False
         try:
             if self._target.authorization:
@@ -335,23 +336,24 @@ class _Dialler:
 
     def dial(self, deadline_s: float) -> socket.socket:
         """Connect to the first address that takes it. Raises OSError."""
-        last: OSError | None = None
-        for family, kind, protocol, _name, address in self._addresses(deadline_s):
+        last = OSError("its name has no address")
+        addresses = self._addresses(deadline_s)
+        for left, (family, kind, protocol, _name, address) in zip(
+            range(len(addresses), 0, -1), addresses, strict=True
+        ):
             plain = socket.socket(family, kind, protocol)
             try:
-                plain.settimeout(_left_s(deadline_s))
+                plain.settimeout(_left_s(deadline_s) / left)  # a silent one leaves time for others
                 plain.connect(address)
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return self._secured(plain, deadline_s) if self._target.tls else plain
             except OSError as error:
                 plain.close()
                 last = error
-                if isinstance(error, TimeoutError):
-                    break
             except BaseException:
                 plain.close()
                 raise
-        raise last if last is not None else OSError("its name has no address")
+        raise last
 
     def _addresses(self, deadline_s: float) -> list[Any]:
         host, port = self._target.host, self._target.port
@@ -394,11 +396,11 @@ class _Connection(http.client.HTTPConnection):
         if self._raw is None or self.sock is None:
             return True
         try:
-            if hasattr(select, "poll"):
-                poller = select.poll()
-                poller.register(self._raw, select.POLLIN)
-                return bool(poller.poll(0))
-            return bool(select.select([self._raw], [], [], 0)[0])
+            if sys.platform == "win32":
+                return bool(select.select([self._raw], [], [], 0)[0])
+            poller = select.poll()  # select(2) knows no descriptors above 1023
+            poller.register(self._raw, select.POLLIN)
+            return bool(poller.poll(0))
         except (OSError, ValueError):
             return True
 

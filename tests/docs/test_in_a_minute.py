@@ -29,13 +29,13 @@ class Terminal:
         self._words = shlex.split(line)
         self._log = place / f"{number}.log"
         self._state = place / f"state-{number}"
-        self.process: subprocess.Popen[bytes]
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         program, script, *rest = self._words
         assert (program, script) == ("python3", "ha_heartbeat.py")
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [sys.executable, script, "--state-dir", str(self._state), *rest],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -46,8 +46,14 @@ class Terminal:
 
     def press(self, key: signal.Signals) -> int:
         """What the terminal does on a key, and how the member ended."""
-        os.killpg(self.process.pid, key)
-        return self.process.wait(PATIENCE_S)
+        assert self._process is not None
+        os.killpg(self._process.pid, key)
+        return self._process.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        """Stop what still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self.press(signal.SIGTERM)
 
     def said(self, pattern: str) -> int:
         return len(re.findall(pattern, self._log.read_text()))
@@ -82,8 +88,7 @@ def terminals(tmp_path: Path) -> Iterator[list[Terminal]]:
     ]
     yield made
     for terminal in made:
-        if terminal.process.poll() is None:
-            terminal.press(signal.SIGTERM)
+        terminal.close()
 
 
 def test_in_a_minute(terminals: list[Terminal]) -> None:

@@ -33,6 +33,13 @@ def test_a_decision_says_question_choice_and_cost(page: Path) -> None:
     assert page.read_text(encoding="utf-8").startswith(f"# {number}. ")
 
 
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_tasks_named_exist(page: Path) -> None:
+    tasks = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for words in re.findall(r"`make ([a-z -]+)", page.read_text(encoding="utf-8")):
+        assert set(words.split()) <= tasks, words
+
+
 def test_decisions_are_counted() -> None:
     assert [int(page.stem[:4]) for page in DECISIONS] == list(range(1, len(DECISIONS) + 1))
 

@@ -1,0 +1,65 @@
+"""Group commit: swaps that arrive within a few milliseconds share one transaction and one fsync."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from ha_heartbeat.witness_server.store import Outcome, Refused, Store, Swap
+
+GATHER_S = 0.005
+"""How long the first swap of a batch waits for others; costs that much latency, saves fsyncs."""
+MAX_BATCH = 2_000
+MAX_WAITING = 20_000
+
+_Waiting = tuple[Swap, "asyncio.Future[Outcome]"]
+
+
+class GroupCommit:
+    """Hands batches of swaps to the store in a thread of its own; used from one event loop.
+
+    While a batch is being written the next one gathers, so a slow disk makes larger batches.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="witness-store")
+        self._waiting: list[_Waiting] = []
+        self._scheduled = False
+
+    async def swap(self, swap: Swap) -> Outcome:
+        """Do the swap; returns after its transaction is on disk."""
+        if len(self._waiting) >= MAX_WAITING:
+            return Refused("the witness has more to write than its disk can take", busy=True)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome] = loop.create_future()
+        self._waiting.append((swap, future))
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_later(GATHER_S, self._start_batch)
+        return await future
+
+    def close(self) -> None:
+        """Wait for the batch being written; blocks as long as the disk does."""
+        self._thread.shutdown()
+
+    def _start_batch(self) -> None:
+        batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+        swaps = [swap for swap, _future in batch]
+        loop = asyncio.get_running_loop()
+        written = loop.run_in_executor(self._thread, self._store.commit, swaps)
+        written.add_done_callback(lambda done: self._end_batch(batch, done))
+
+    def _end_batch(self, batch: list[_Waiting], done: asyncio.Future[list[Outcome]]) -> None:
+        error = done.exception()
+        outcomes: list[Outcome] = (
+            done.result() if error is None else [Refused(f"the witness failed: {error!r}")]
+        )
+        if error is not None:
+            outcomes *= len(batch)
+        for (_swap, future), outcome in zip(batch, outcomes, strict=True):
+            if not future.done():  # who asked may have gone
+                future.set_result(outcome)
+        self._scheduled = bool(self._waiting)
+        if self._scheduled:
+            asyncio.get_running_loop().call_soon(self._start_batch)
