@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ha_heartbeat.witness_server.store import Outcome, Refused, Store, Swap
 
-GATHER_S = 0.005
+GATHER_S = 0.01
 """How long the first swap of a batch waits for others; costs that much latency, saves fsyncs."""
 MAX_BATCH = 2_000
 MAX_WAITING = 20_000
 
-_Waiting = tuple[Swap, "asyncio.Future[Outcome]"]
+Done = Callable[[Outcome], None]
 
 
 class GroupCommit:
@@ -24,20 +25,18 @@ class GroupCommit:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="witness-store")
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[tuple[Swap, Done]] = []
         self._scheduled = False
 
-    async def swap(self, swap: Swap) -> Outcome:
-        """Do the swap; returns after its transaction is on disk."""
+    def submit(self, swap: Swap, done: Done) -> None:
+        """Do the swap, and call `done` after its transaction is on disk."""
         if len(self._waiting) >= MAX_WAITING:
-            return Refused("the witness has more to write than its disk can take", busy=True)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Outcome] = loop.create_future()
-        self._waiting.append((swap, future))
+            done(Refused("the witness has more to write than its disk can take", busy=True))
+            return
+        self._waiting.append((swap, done))
         if not self._scheduled:
             self._scheduled = True
-            loop.call_later(GATHER_S, self._start_batch)
-        return await future
+            asyncio.get_running_loop().call_later(GATHER_S, self._start_batch)
 
     def close(self) -> None:
         """Wait for the batch being written; blocks as long as the disk does."""
@@ -45,21 +44,22 @@ class GroupCommit:
 
     def _start_batch(self) -> None:
         batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-        swaps = [swap for swap, _future in batch]
+        swaps = [swap for swap, _done in batch]
         loop = asyncio.get_running_loop()
         written = loop.run_in_executor(self._thread, self._store.commit, swaps)
-        written.add_done_callback(lambda done: self._end_batch(batch, done))
+        written.add_done_callback(lambda ended: self._end_batch(batch, ended))
 
-    def _end_batch(self, batch: list[_Waiting], done: asyncio.Future[list[Outcome]]) -> None:
-        error = done.exception()
-        outcomes: list[Outcome] = (
-            done.result() if error is None else [Refused(f"the witness failed: {error!r}")]
+    def _end_batch(
+        self, batch: list[tuple[Swap, Done]], ended: asyncio.Future[list[Outcome]]
+    ) -> None:
+        error = ended.exception()
+        outcomes: Sequence[Outcome] = (
+            ended.result()
+            if error is None
+            else [Refused(f"the witness failed: {error!r}")] * len(batch)
         )
-        if error is not None:
-            outcomes *= len(batch)
-        for (_swap, future), outcome in zip(batch, outcomes, strict=True):
-            if not future.done():  # who asked may have gone
-                future.set_result(outcome)
         self._scheduled = bool(self._waiting)
         if self._scheduled:
             asyncio.get_running_loop().call_soon(self._start_batch)
+        for (_swap, done), outcome in zip(batch, outcomes, strict=True):
+            done(outcome)

@@ -1,8 +1,4 @@
-"""Runs the application under uvicorn: sockets, limits, signals.
-
-Needs the extra `witness`. What uvicorn lacks is added here: a time limit and a size limit for the
-head of a request, so that nobody can hold connections or memory by sending slowly or for ever.
-"""
+"""Runs the application: sockets, signals, the limit of connections, an orderly end."""
 
 from __future__ import annotations
 
@@ -13,25 +9,21 @@ import gc
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
-
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ha_heartbeat.config import Address
 from ha_heartbeat.witness_server.app import App
 from ha_heartbeat.witness_server.group import GroupCommit
+from ha_heartbeat.witness_server.protocol import Connection
 from ha_heartbeat.witness_server.store import Store
 
-HEAD_TIMEOUT_S = 10.0
-MAX_HEAD_BYTES = 16_384
 MAX_CONNECTIONS = 20_000
-KEEP_ALIVE_S = 120  # above the clients' own limit: whoever writes closes, so no PUT meets a close
-STOP_S = 5
+CHECK_S = 2.0
+"""Between two looks at all connections for those whose time is up."""
+STOP_S = 5.0
 BACKLOG = 1_024
 OTHER_FILES = 64  # descriptors left to the store, the listeners and the interpreter
-
 
 _TAKEN = {errno.EADDRINUSE, errno.EACCES}
 
@@ -77,48 +69,98 @@ def bind(address: Address) -> list[socket.socket]:
 
 def run(sockets: list[socket.socket], store: Store, address: Address) -> int:
     """Answer until SIGTERM or SIGINT, then end what is under way. Returns the exit status."""
-    # Uvicorn raises the signal again at its end, for a default that would end us with its number.
-    stops = {signal.SIGTERM: 0, signal.SIGINT: 130}
-    got: list[int] = []
     group = GroupCommit(store)
-    server = uvicorn.Server(_config(App(store, group)))
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        got.append(number)
-        server.should_exit = True  # it may come before uvicorn listens for signals itself
-
-    before = {number: signal.signal(number, note) for number in stops}
     try:
-        _say(f"answers on {address}, and keeps {store.clusters} clusters in {store.path}")
-        gc.collect()
-        gc.freeze()  # what is there now stays; the collector need not look at it again and again
-        server.run(sockets)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            status = runner.run(_Server(App(store, group), _connections()).serve(sockets, address))
     finally:
         group.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
     _say("has ended")
-    return stops[signal.Signals(got[0])] if got else 0
+    return status
 
 
-def _config(app: Any) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http=LimitedProtocol,
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        log_level="critical",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,  # RFC 9110, 6.6.1: for servers with a clock, and this one needs none
-        limit_concurrency=_connections(),
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=STOP_S,
-    )
+class _Server:
+    """All connections, from the first to the last."""
+
+    def __init__(self, app: App, max_connections: int) -> None:
+        self._app = app
+        self._max_connections = max_connections
+        self._connections: set[Connection] = set()
+        self._none_left = asyncio.Event()
+
+    async def serve(self, sockets: list[socket.socket], address: Address) -> int:
+        """Answer until a signal; returns the exit status that it means."""
+        loop = asyncio.get_running_loop()
+        stopped: asyncio.Future[int] = loop.create_future()
+
+        def stop(status: int) -> None:
+            if not stopped.done():
+                stopped.set_result(status)
+
+        _on_signal(loop, stop)
+        listeners = [
+            await loop.create_server(self._connect, sock=sock, backlog=BACKLOG) for sock in sockets
+        ]
+        _say(f"answers on {address}")
+        gc.collect()
+        gc.freeze()  # what is there now stays; the collector need not look at it ever again
+        while True:
+            done, _pending = await asyncio.wait([stopped], timeout=CHECK_S)
+            if done:
+                break
+            for connection in list(self._connections):
+                connection.check(loop.time())
+        for listener in listeners:
+            listener.close()
+        await self._end_connections()
+        return stopped.result()
+
+    def _connect(self) -> Connection:
+        full = len(self._connections) >= self._max_connections
+        now_s = asyncio.get_running_loop().time()
+        return Connection(
+            self._app, full=full, opened=self._connections.add, closed=self._forget, now_s=now_s
+        )
+
+    def _forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._none_left.set()
+
+    async def _end_connections(self) -> None:
+        for connection in list(self._connections):
+            connection.end()
+        if self._connections:
+            self._none_left.clear()
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await self._none_left.wait()
+            except TimeoutError:
+                for connection in list(self._connections):
+                    connection.abort()
+
+
+def _on_signal(loop: asyncio.AbstractEventLoop, stop: Callable[[int], object]) -> None:
+    for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
+        try:
+            loop.add_signal_handler(number, stop, status)
+        except NotImplementedError:  # Windows
+
+            def handler(_number: int, _frame: FrameType | None, status: int = status) -> None:
+                loop.call_soon_threadsafe(stop, status)
+
+            signal.signal(number, handler)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Uvloop halves what a request costs, and does not exist everywhere."""
+    if sys.platform == "win32":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def _connections() -> int:
@@ -137,59 +179,6 @@ def _connections() -> int:
             soft = wanted
     limit = MAX_CONNECTIONS + OTHER_FILES if soft == resource.RLIM_INFINITY else soft
     return max(min(limit - OTHER_FILES, MAX_CONNECTIONS), 16)
-
-
-class LimitedProtocol(HttpToolsProtocol):
-    """Uvicorn's connection, which closes when the head of a request is too long or too slow."""
-
-    _head_timer: asyncio.TimerHandle | None = None
-    _head_bytes = 0
-    _in_head = True
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
-        super().connection_made(transport)  # type: ignore[arg-type]
-        self._expect_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
-        self._end_head()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_timer is None:
-                self._expect_head()
-        super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
-            self.transport.abort()
-
-    def on_headers_complete(self) -> None:
-        """See httptools."""
-        self._end_head()
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """See httptools."""
-        self._in_head = True
-        self._head_bytes = 0
-        super().on_message_complete()
-
-    def _expect_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._too_slow)
-
-    def _end_head(self) -> None:
-        self._in_head = False
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _too_slow(self) -> None:
-        self._head_timer = None
-        if self._in_head:
-            self.transport.abort()
 
 
 def _say(what: str) -> None:

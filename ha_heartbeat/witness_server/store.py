@@ -2,23 +2,30 @@
 
 Write-ahead log with `synchronous=FULL` (sqlite.org/pragma.html#pragma_synchronous): every commit
 ends with an fsync, and readers see a commit only after that. Swaps come in batches, one transaction
-each. Several processes may use one store: SQLite compares and swaps for all of them.
+each. One process at a time has the store; it keeps all versions in memory, and values up to a
+limit, as they are on disk.
 """
 
 from __future__ import annotations
 
+import contextlib
+import heapq
 import os
 import re
 import secrets
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
+
+from ha_heartbeat.witnesses.locks import try_lock
 
 APPLICATION_ID = 0x68617769  # "hawi": tells our files from other programs'
 FORMAT = 1
 MAX_CLUSTERS = 100_000
+MAX_CACHED_BYTES = 16_777_216
+ROWS_A_STATEMENT = 500
 BUSY_S = 5.0
 
 _SCHEMA = """
@@ -70,8 +77,16 @@ class Entry(NamedTuple):
     age_s: float | None
 
 
+class _Record(NamedTuple):
+    """What is on disk. `value` is None when it has to be read there, `written_s` is monotonic."""
+
+    version: str
+    value: bytes | None
+    written_s: float | None
+
+
 class Store:
-    """The records of all clusters. `commit` belongs to one thread at a time, the rest to another.
+    """The records of all clusters. `commit` belongs to one thread, everything else to another.
 
     A version is the store's random number, this start's, and a count: no write ever gets a version
     that another one had, not after the file was wiped nor after it was restored from a copy.
@@ -81,56 +96,66 @@ class Store:
         """Open the store and make it if there is none. Raises StoreError; `path` is on a disk."""
         self.path = os.path.abspath(path)
         self._max_clusters = max_clusters
-        self._last_written_s: dict[str, float] = {}
+        self._cached_bytes = 0
         self._count = 0
         self._closed_for_writes = ""
-        try:
-            self._writer = _connect(self.path)
+        with contextlib.ExitStack() as opened:
             try:
+                opened.callback(os.close, _lock(self.path))
+                self._writer = opened.enter_context(contextlib.closing(_connect(self.path)))
                 self.store_id = _prepare(self._writer, self.path)
-                self._clusters = self._count_clusters()
-                self._reader = _connect(self.path)
-            except BaseException:
-                self._writer.close()
-                raise
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(_why_not_opened(self.path, error)) from error
+                rows = self._writer.execute("SELECT cluster, version FROM record")
+                self._records = {
+                    str(cluster): _Record(str(version), None, None) for cluster, version in rows
+                }
+                self._reader = opened.enter_context(contextlib.closing(_connect(self.path)))
+            except (sqlite3.Error, OSError) as error:
+                raise StoreError(_why_not_opened(self.path, error)) from error
+            self._opened = opened.pop_all()
         # The inode cannot be given to another file while it is open here.
         self._identity = _identity(self.path)
         self._start_id = secrets.token_hex(4)
 
     def close(self) -> None:
-        """Close both connections; nothing is lost without it."""
-        self._reader.close()
-        self._writer.close()
+        """Close everything; nothing is lost without it."""
+        self._opened.close()
 
     # -- reading, in one thread --------------------------------------------------------------------
 
     def read(self, cluster: str) -> tuple[str, bytes] | None:
         """Version and value, None when there is no record. Raises StoreError."""
+        record = self._records.get(cluster)
+        if record is None:
+            return None
+        if record.value is not None:
+            return record.version, record.value
         query = "SELECT version, value FROM record WHERE cluster = ?"
         try:
             row = self._reader.execute(query, (cluster,)).fetchone()
         except sqlite3.Error as error:
             raise StoreError(f"the store {self.path} cannot be read: {error}") from error
-        return None if row is None else (str(row[0]), bytes(row[1]))
+        if row is None:
+            raise StoreError(f"the store {self.path} has lost the record of {cluster}")
+        return str(row[0]), bytes(row[1])
 
-    def entries(self, limit: int) -> Iterator[Entry]:
-        """The first records by name, at most `limit`. Raises StoreError."""
-        now_s = time.monotonic()
-        query = "SELECT cluster, version FROM record ORDER BY cluster LIMIT ?"
+    def check(self) -> None:
+        """Raise StoreError unless the disk can be read."""
         try:
-            rows = self._reader.execute(query, (limit,)).fetchall()
+            self._reader.execute("SELECT id FROM store").fetchone()
         except sqlite3.Error as error:
             raise StoreError(f"the store {self.path} cannot be read: {error}") from error
-        for cluster, version in rows:
-            written_s = self._last_written_s.get(cluster)
+
+    def entries(self, limit: int) -> Iterator[Entry]:
+        """The first records by name, at most `limit`."""
+        now_s = time.monotonic()
+        for cluster in heapq.nsmallest(limit, list(self._records)):
+            version, _value, written_s = self._records[cluster]
             yield Entry(cluster, version, None if written_s is None else now_s - written_s)
 
     @property
     def clusters(self) -> int:
         """How many clusters have a record."""
-        return self._clusters
+        return len(self._records)
 
     # -- writing, in one thread --------------------------------------------------------------------
 
@@ -144,50 +169,56 @@ class Store:
                 f"the store {self.path} {self._closed_for_writes}; restart the witness"
             )
             return [refused] * len(swaps)
-        clusters_before = self._clusters
-        try:
-            self._writer.execute("BEGIN IMMEDIATE")
-            outcomes = [self._swap(swap) for swap in swaps]
-            self._writer.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._clusters = clusters_before
-            self._roll_back()
-            return [self._refusal(error)] * len(swaps)
-        now_s = time.monotonic()
-        for swap, outcome in zip(swaps, outcomes, strict=True):
-            if isinstance(outcome, Written):
-                self._last_written_s[swap.cluster] = now_s
+        changed: dict[str, _Record] = {}
+        outcomes = [self._swap(swap, changed) for swap in swaps]
+        if changed:
+            try:
+                self._write(changed)
+            except sqlite3.Error as error:
+                self._roll_back()
+                return [self._refusal(error)] * len(swaps)
+            self._keep(changed)
         return outcomes
 
-    def _swap(self, swap: Swap) -> Outcome:
+    def _swap(self, swap: Swap, changed: dict[str, _Record]) -> Outcome:
+        """Decide one swap on top of those before it in `changed`, and add it there."""
+        found = changed.get(swap.cluster) or self._records.get(swap.cluster)
+        if (found.version if found else None) != swap.expected:
+            return Conflict()
+        if found is None and len(self._records) + len(changed) >= self._max_clusters:
+            return Refused(
+                f"the store {self.path} has {self._max_clusters} clusters, the most it takes; "
+                "use another witness for more"
+            )
         self._count += 1
         version = f"{self.store_id}-{self._start_id}-{self._count}"
-        if swap.expected is not None:
-            changed = self._writer.execute(
-                "UPDATE record SET version = ?, value = ? WHERE cluster = ? AND version = ?",
-                (version, swap.value, swap.cluster, swap.expected),
-            )
-            return Written(version, False) if changed.rowcount == 1 else Conflict()
-        if self._clusters >= self._max_clusters:
-            return self._one_too_many(swap.cluster)
-        changed = self._writer.execute(
-            "INSERT INTO record (cluster, version, value) VALUES (?, ?, ?) "
-            "ON CONFLICT (cluster) DO NOTHING",
-            (swap.cluster, version, swap.value),
-        )
-        if changed.rowcount != 1:
-            return Conflict()
-        self._clusters += 1
-        return Written(version, True)
+        changed[swap.cluster] = _Record(version, swap.value, time.monotonic())
+        return Written(version, found is None)
 
-    def _one_too_many(self, cluster: str) -> Outcome:
-        query = "SELECT 1 FROM record WHERE cluster = ?"
-        if self._writer.execute(query, (cluster,)).fetchone():
-            return Conflict()
-        return Refused(
-            f"the store {self.path} has {self._clusters} clusters, the most it takes; "
-            "use another witness for more"
-        )
+    def _write(self, changed: Mapping[str, _Record]) -> None:
+        """Few statements with many rows: each one costs a wait for the interpreter's lock."""
+        rows = [(cluster, record.version, record.value) for cluster, record in changed.items()]
+        self._writer.execute("BEGIN IMMEDIATE")
+        for first in range(0, len(rows), ROWS_A_STATEMENT):
+            part = rows[first : first + ROWS_A_STATEMENT]
+            places = ", ".join(["(?, ?, ?)"] * len(part))
+            self._writer.execute(
+                f"INSERT INTO record (cluster, version, value) VALUES {places} "
+                "ON CONFLICT (cluster) DO UPDATE "
+                "SET version = excluded.version, value = excluded.value",
+                [column for row in part for column in row],
+            )
+        self._writer.execute("COMMIT")
+
+    def _keep(self, changed: Mapping[str, _Record]) -> None:
+        for cluster, record in changed.items():
+            before = self._records.get(cluster)
+            self._cached_bytes += len(record.value or b"") - len((before and before.value) or b"")
+            self._records[cluster] = record
+        if self._cached_bytes > MAX_CACHED_BYTES:
+            self._cached_bytes = 0
+            for cluster, record in list(self._records.items()):
+                self._records[cluster] = record._replace(value=None)
 
     def _roll_back(self) -> None:
         try:
@@ -209,8 +240,19 @@ class Store:
             self._closed_for_writes = f"has failed ({error})"
         return Refused(f"the store {self.path} cannot be written: {error}")
 
-    def _count_clusters(self) -> int:
-        return int(self._writer.execute("SELECT count(*) FROM record").fetchone()[0])
+
+def _lock(path: str) -> int:
+    """Keep other servers off: this one compares in memory. Raises StoreError, OSError."""
+    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        locked = try_lock(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if not locked:
+        os.close(descriptor)
+        raise StoreError(f"the store {path} is in use by another witness; end that one first")
+    return descriptor
 
 
 def _connect(path: str) -> sqlite3.Connection:

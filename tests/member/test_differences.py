@@ -75,4 +75,5 @@ def test_a_longer_lease_there_of_one_that_cannot_ask(rig: Rig) -> None:
         rig.settle(worker, other)
         with paused(worker.pid):
             rig.works(other)  # by policy, but not before the guardian there has ended the command
+            wait_for(lambda: len(rig.runs()[-1].words) > 1, "a sign of its run")
             assert history.overlaps(rig.runs()) == []
