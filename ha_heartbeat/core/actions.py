@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from ha_heartbeat.core import evidence, schedule, votes, watch
+from ha_heartbeat.core import evidence, schedule, votes, watch, witness
 from ha_heartbeat.core.state import FOREVER, NEVER, LinkState, State
 from ha_heartbeat.core.types import (
     Event,
     Evidence,
     Exit,
-    ExtendLease,
     FenceDone,
     KillTree,
     Level,
@@ -69,6 +68,46 @@ def take_over_granted(s: State, e: Event, now: float) -> None:
         _become_worker(s, now, Evidence.VOTED, f"{peer} does not run and voted for this member.")
 
 
+def take_over_outvoted(s: State, e: Event, now: float) -> None:
+    """Silence, and the witness has given its vote to us after the worker's lease had run out."""
+    if s.settings.peer:
+        why = f"{s.settings.peer} is silent, and the witness voted for this member."
+    else:
+        why = "The witness voted for this member."
+    _become_worker(s, now, Evidence.OUTVOTED, why)
+
+
+def fenced_late(s: State, e: Event, now: float) -> None:
+    """It is off, but so long after the question that another life of it may have begun."""
+    watch.disconnect(s)
+    watch.forget_peer(s)
+    s.say(
+        Level.INFO,
+        f"{s.settings.peer} was fenced, but that took longer than a lease: asking the witness.",
+    )
+    witness.ask(s, now)
+
+
+def supervise_record(s: State, e: Event, now: float) -> None:
+    """The witness's vote belongs to another member."""
+    record = s.record
+    if record is not None:
+        s.supervised = (record.incarnation, record.epoch)
+        s.say(Level.INFO, f"{record.holder} is worker, epoch {record.epoch}. Supervising it.")
+
+
+def note_record(s: State, e: Event, now: float) -> None:
+    """Another member has the witness's vote now."""
+    record = s.record
+    if record is not None and s.supervised != (record.incarnation, record.epoch):
+        supervise_record(s, e, now)
+
+
+def claim(s: State, e: Event, now: float) -> None:
+    """What was read shows that the record is free."""
+    witness.ask(s, now)
+
+
 def _become_worker(s: State, now: float, proof: Evidence, why: str) -> None:
     s.epoch = s.epoch_reserved
     s.epoch_seen = s.epoch
@@ -79,20 +118,15 @@ def _become_worker(s: State, now: float, proof: Evidence, why: str) -> None:
     if proof is not Evidence.VOTED:
         s.said |= {"peer-gone"}  # that nobody supervises follows from what is said here
     s.say(Level.INFO, f"{why} Becoming worker, epoch {s.epoch}.")
-    extend_lease(s, now)
+    votes.keep_lease(s, now)
     schedule.start_at_once(s, now)
     schedule.due(s, now)
     watch.reserve_epoch(s)
     _inform(s, now)
+    witness.ask(s, now)
 
 
 # -- keeping the right -----------------------------------------------------------------------------
-
-
-def extend_lease(s: State, now: float) -> None:
-    """The right to run is confirmed as of now; the guardian ends the tree when it is not again."""
-    s.lease_until, term_at, kill_at = votes.lease_from(s, now)
-    s.out.append(ExtendLease(term_at, kill_at))
 
 
 def lapse(s: State, e: Event, now: float) -> None:
@@ -100,11 +134,14 @@ def lapse(s: State, e: Event, now: float) -> None:
     schedule.rest(s)
     s.looking_since = now
     s.abstain_until = now + votes.kept_s(s.settings.lease_s)
+    if s.settings.has_witness:
+        why = "neither its peer nor the witness renewed their vote in time, or it was paused"
+    else:
+        why = "it was paused or starved for longer than that"
     s.say(
         Level.WARNING,
-        f"This member could not keep its lease: it was paused or starved for more than "
-        f"{s.settings.lease_s:g} s, and {s.settings.peer} may have taken over. The command is "
-        f"ended here; asking before it is started again.",
+        f"This member could not keep its lease of {s.settings.lease_s:g} s: {why}. Another may "
+        f"have taken over, so the command is ended here; asking before it is started again.",
     )
     if s.run or s.leftovers:
         s.ending = True
@@ -113,10 +150,10 @@ def lapse(s: State, e: Event, now: float) -> None:
 
 
 def look_again(s: State, e: Event, now: float) -> None:
-    """Our own tree is gone: see at once how the peer stands."""
+    """Our own tree is gone, or the witness was heard: see at once how the peer stands."""
     watch.tell(s, now)
-    if s.link_state is LinkState.NONE:
-        watch.connect(s, now, probe=False)
+    watch.probe(s, now)
+    witness.ask(s, now)
 
 
 def forget_run(s: State, e: Event, now: float) -> None:
@@ -136,7 +173,7 @@ def go_on(s: State, e: Event, now: float) -> None:
         f"This member was paused or starved, so its guardian ended the command as the lease of "
         f"{s.settings.lease_s:g} s ran out; {why}: going on as worker.",
     )
-    extend_lease(s, now)
+    votes.keep_lease(s, now)
 
 
 # -- becoming or staying supervisor ----------------------------------------------------------------
@@ -172,12 +209,18 @@ def supervise_candidate(s: State, e: Event, now: float) -> None:
 
 def wait_for_proof(s: State, e: Event, now: float) -> None:
     """Silence is not acted on: say so once, and go on asking."""
+    if not s.settings.peer:
+        return
+    fenced = ", is fenced" if s.settings.has_fence else ""
+    if s.settings.has_witness:
+        judge = f"the witness decides: waiting for its vote, or until {s.settings.peer} answers"
+    else:
+        judge = "--takeover proof does not act on it: waiting until it answers"
     s.say_once(
         "silent",
         Level.WARNING,
-        f"{s.settings.peer} has not answered for {s.settings.lease_s:g} s. That proves nothing and "
-        f"--takeover proof does not act on it: waiting until it answers, refuses"
-        f"{', is fenced' if s.settings.has_fence else ''} or says goodbye.",
+        f"{s.settings.peer} has not answered for {s.settings.lease_s:g} s. That proves nothing, "
+        f"and {judge}, refuses{fenced} or says goodbye.",
     )
 
 
@@ -305,7 +348,7 @@ def undo_hand_over(s: State, e: Event, now: float) -> None:
         f"{s.settings.peer} does not answer any more: the hand-over is undone, staying worker, "
         f"epoch {s.epoch}.",
     )
-    extend_lease(s, now)
+    votes.keep_lease(s, now)
     schedule.due(s, now)
     _inform(s, now)
 
@@ -385,6 +428,7 @@ def say_goodbye(s: State, e: Event, now: float) -> None:
     s.say(Level.INFO, f"Stopped: nothing of the command is alive here, and {role}.")
     _inform(s, now, released=True)
     watch.disconnect(s)
+    witness.let_go(s, now)
     s.out.append(Exit())
 
 

@@ -55,20 +55,25 @@ def is_silent(s: State, now: float) -> bool:
     """Whether the peer has been silent for a lease *and* was asked often enough meanwhile.
 
     The second half is for a member that was itself paused: its clock says that it has heard
-    nothing, but it has not asked either.
+    nothing, but it has not asked either. Where there is no peer, nobody else can be heard.
     """
+    if not s.settings.peer:
+        return True
     return s.unanswered >= s.settings.check_count and now >= silence_due_at(s)
 
 
 def acts_on_silence(s: State) -> bool:
-    """Whether silence alone is enough: the original's way, and both run while a partition lasts."""
-    return s.settings.takeover is TakeoverPolicy.SILENCE
+    """Whether silence alone is enough: the original's way, and both run while a partition lasts.
+
+    Never with a witness, whose vote decides.
+    """
+    return s.settings.takeover is TakeoverPolicy.SILENCE and not s.settings.has_witness
 
 
 def may_have_been_replaced(s: State, now: float) -> bool:
     """Whether a worker that could not keep its lease must ask before it goes on.
 
-    It was paused, or starved, for longer than its lease. Under `--takeover proof` nobody can have
-    taken over: there was nothing but silence.
+    It was paused or starved for longer than its lease, or lost its majority of votes. Under
+    `--takeover proof` without a witness nobody can have taken over: there was nothing but silence.
     """
-    return now > s.lease_until and acts_on_silence(s)
+    return now > s.lease_until and (s.settings.has_witness or acts_on_silence(s))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ha_heartbeat.core import actions, evidence, schedule, votes, watch
+from ha_heartbeat.core import actions, evidence, schedule, votes, watch, witness
 from ha_heartbeat.core.state import FOREVER, NEVER, State, terms
 from ha_heartbeat.core.table import TABLE, Kind
 from ha_heartbeat.core.types import (
@@ -37,6 +37,10 @@ from ha_heartbeat.core.types import (
     Tick,
     TreeGone,
     Unreachable,
+    WitnessConflict,
+    WitnessFailed,
+    WitnessRead,
+    WitnessSwapped,
 )
 
 
@@ -44,12 +48,12 @@ class ImpossibleEventError(Exception):
     """An event that cannot happen in this phase did happen: a fault of the program."""
 
 
-LEASE_PHASES: Final = frozenset({Phase.WORKER, Phase.HANDING_OVER, Phase.STOPPING})
-"""Phases in which the right to run is confirmed with every check."""
-
-
 WATCHING: Final = frozenset({Phase.LOOKING, Phase.SUPERVISOR})
 """Phases in which the role may be taken, on evidence."""
+
+
+AFTER_S: Final = 1e-6
+"""A lease has ended when it is over, not at its last moment."""
 
 
 class Core:
@@ -121,12 +125,13 @@ class Core:
         """When the next `Tick` is needed at the latest; infinity when none is."""
         s = self.state
         phase = s.phase
-        if phase is Phase.WORKER:
-            return min(s.next_check_at, schedule.wake_at(s))
+        if phase is Phase.WORKER or phase is Phase.HANDING_OVER:
+            due = schedule.wake_at(s) if phase is Phase.WORKER else s.give_up_at
+            if s.settings.has_witness and s.now <= s.lease_until:
+                due = min(due, s.lease_until + AFTER_S)
+            return min(s.next_check_at, due)
         if phase is Phase.STOPPED:
             return FOREVER
-        if phase is Phase.HANDING_OVER:
-            return min(s.next_check_at, s.give_up_at)
         if s.unanswered >= s.settings.check_count and phase in WATCHING:
             due = evidence.silence_due_at(s)
             if s.now < due < s.next_check_at:
@@ -146,18 +151,20 @@ def _started(s: State, e: Started, now: float, chance: float) -> Kind | None:
     s.next_check_at = now
     watch.reserve_epoch(s)
     watch.check(s, now, chance)
+    witness.ask(s, now)
     return None
 
 
 def _tick(s: State, e: Tick, now: float, chance: float) -> Kind | None:
-    leased = s.phase in LEASE_PHASES
+    leased = s.phase in watch.LEASED
     lapsed = leased and evidence.may_have_been_replaced(s, now)
     if lapsed and s.phase is not Phase.STOPPING:
         return Kind.TICK  # nothing is asked or started before the table has judged that
     if now >= s.next_check_at:
         failed = watch.check(s, now, chance)
         if leased and not lapsed:
-            actions.extend_lease(s, now)
+            votes.keep_lease(s, now)
+        witness.ask(s, now)
         if failed and s.phase is Phase.WORKER:
             actions.say_peer_silent(s, e, now)
     schedule.due(s, now)
@@ -241,6 +248,27 @@ def _fence_done(s: State, e: FenceDone, now: float, chance: float) -> Kind | Non
     return Kind.FENCE_DONE
 
 
+def _witness_read(s: State, e: WitnessRead, now: float, chance: float) -> Kind | None:
+    if e.record is not None:
+        watch.learn_epoch(s, e.record.epoch)
+    return Kind.RECORD if witness.was_read(s, e, now) else None
+
+
+def _witness_swapped(s: State, e: WitnessSwapped, now: float, chance: float) -> Kind | None:
+    return Kind.ELECTED if witness.was_swapped(s, e, now) else None
+
+
+def _witness_conflict(s: State, e: WitnessConflict, now: float, chance: float) -> Kind | None:
+    witness.conflicted(s, e, now)
+    return None
+
+
+def _witness_failed(s: State, e: WitnessFailed, now: float, chance: float) -> Kind | None:
+    first = not s.witness_asked
+    witness.failed(s, e, now)
+    return Kind.RECORD if first else None
+
+
 def _stop_requested(s: State, e: StopRequested, now: float, chance: float) -> Kind | None:
     return Kind.STOP
 
@@ -263,5 +291,9 @@ NOTE: Final[dict[type, Callable[[State, Any, float, float], Kind | None]]] = {
     Expired: _expired,
     GuardianLost: _guardian_lost,
     FenceDone: _fence_done,
+    WitnessRead: _witness_read,
+    WitnessSwapped: _witness_swapped,
+    WitnessConflict: _witness_conflict,
+    WitnessFailed: _witness_failed,
     StopRequested: _stop_requested,
 }

@@ -30,7 +30,7 @@ def rest(s: State) -> None:
 
 def due(s: State, now: float) -> None:
     """Start the run that is due, or note that its tick passes while the one before still runs."""
-    if now < s.next_run_at or now > s.lease_until or s.phase is not Phase.WORKER or s.ending:
+    if now < s.next_run_at or now >= s.run_until or s.phase is not Phase.WORKER or s.ending:
         return
     if s.run:
         _skip(s)

@@ -16,6 +16,7 @@ from ha_heartbeat.core.types import (
     Evidence,
     Level,
     Phase,
+    Record,
     Say,
     Settings,
     Terms,
@@ -35,6 +36,16 @@ class LinkState(Enum):
     NONE = "none"
     CONNECTING = "connecting"
     OPEN = "open"
+
+
+class Op(Enum):
+    """What is under way at the witness."""
+
+    NONE = "none"
+    READ = "read"
+    CLAIM = "claim"  # by a candidate: it votes for nobody else meanwhile
+    RENEW = "renew"  # by a worker
+    RELEASE = "release"
 
 
 @dataclass(slots=True)
@@ -94,6 +105,20 @@ class State:
     promised_to_candidate: bool = False
     grant: Evidence | None = None  # what the event of this step gives us, if anything
     lease_until: float = NEVER
+    run_until: float = NEVER  # when the tree is asked to end, if the lease is not extended
+    peer_vote_until: float = NEVER  # the peer's vote for us, with a witness
+
+    # the witness (witness)
+    op: int = 0
+    op_kind: Op = Op.NONE
+    op_sent_at: float = NEVER
+    op_record: Record | None = None  # what the swap under way, or in doubt, writes
+    doubt_sent_at: float = NEVER  # when the swap in doubt was sent
+    record: Record | None = None
+    record_version: str = ""
+    record_since: float = NEVER  # when this version was first read; NEVER: nothing was read yet
+    witness_asked: bool = False  # it has answered, or failed to, at least once
+    witness_vote_until: float = NEVER
 
     # the command (schedule)
     run: str = ""

@@ -16,8 +16,8 @@ from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from ha_heartbeat.core import actions as do
-from ha_heartbeat.core import evidence, votes
-from ha_heartbeat.core.state import LinkState, State, view
+from ha_heartbeat.core import evidence, votes, witness
+from ha_heartbeat.core.state import NEVER, LinkState, State, view
 from ha_heartbeat.core.types import Answered, Asked, Event, FenceDone, Phase, Wants
 
 
@@ -32,6 +32,8 @@ class Kind(StrEnum):
     TREE_GONE = "nothing of the tree is alive"
     EXPIRED = "the guardian ended the tree at its deadline"
     FENCE_DONE = "the fence command ended"
+    RECORD = "the witness was read, or has failed for the first time"
+    ELECTED = "the witness has voted for this member"
     STOP = "the operator asks to stop"
 
 
@@ -104,6 +106,40 @@ def silent_and_acted_on(s: State, e: Event, now: float) -> bool:
 def silent(s: State, e: Event, now: float) -> bool:
     """Silent for a lease."""
     return evidence.is_silent(s, now)
+
+
+def clear_to_run(s: State, e: Event, now: float) -> bool:
+    """Nothing of our own tree is alive, and no promise to the peer was given meanwhile."""
+    return not s.tree_alive and now >= s.promised_until and now <= s.witness_vote_until
+
+
+def record_is_free(s: State, e: Event, now: float) -> bool:
+    """The peer is silent, and the record may be taken."""
+    return witness.may_claim(s, now)
+
+
+def another_holds_record(s: State, e: Event, now: float) -> bool:
+    """There is no peer, and the witness's vote is another member's."""
+    return not s.settings.peer and s.record is not None and not witness.is_free(s, now)
+
+
+def vote_lost(s: State, e: Event, now: float) -> bool:
+    """There is no peer, and the witness's vote is not ours any more."""
+    return not s.settings.peer and s.record_since != NEVER and not witness.is_ours(s)
+
+
+def epochs_unknown(s: State, e: Event, now: float) -> bool:
+    """The witness was not heard yet, and knows the epochs that were used."""
+    return s.settings.has_witness and not s.witness_asked
+
+
+def fenced_too_late(s: State, e: Event, now: float) -> bool:
+    """The fence command vouches for it, but with a witness evidence counts for a lease only."""
+    return (
+        fenced(s, e, now)
+        and s.settings.has_witness
+        and not votes.is_fresh(s, s.fence_started_at, now)
+    )
 
 
 def heard_since_fence(s: State, e: Event, now: float) -> bool:
@@ -219,6 +255,15 @@ REFUSAL = Row(
     do.take_over_refused,
     "every process of the peer's tree holds its port, so a refusal proves that none is alive",
 )
+ELECTED = Row(
+    clear_to_run,
+    Phase.WORKER,
+    do.take_over_outvoted,
+    "the same record stood for a lease, so its holder has stopped, and the witness voted for us",
+)
+CLAIM = Row(record_is_free, None, do.claim, "the peer is silent and the witness's vote has run out")
+TOO_LATE = stay("the phase is another one by now: the vote is let go when it is found unused")
+RECORD_IS_NOTED = stay("the record is noted; each check renews it or sees whether it is free")
 GOODBYE = Row(
     always,
     Phase.STOPPED,
@@ -268,6 +313,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         ),
         Kind.REFUSED: (
             Row(tree_alive, None, nothing, "our own tree has to be gone before a new run"),
+            Row(epochs_unknown, None, nothing, "the witness is asked first, so that epochs grow"),
             Row(
                 preferred_peer_may_appear,
                 None,
@@ -293,6 +339,17 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.TREE_GONE: (LOOK_AGAIN,),
         Kind.EXPIRED: (LOOK_AGAIN,),
         Kind.FENCE_DONE: (stay("the fence was started before the lease lapsed: it is outdated"),),
+        Kind.RECORD: (
+            CLAIM,
+            Row(
+                another_holds_record,
+                Phase.SUPERVISOR,
+                do.supervise_record,
+                "nobody takes the vote from a holder that renews it",
+            ),
+            LOOK_AGAIN,
+        ),
+        Kind.ELECTED: (ELECTED, TOO_LATE),
         Kind.STOP: (
             Row(
                 tree_alive,
@@ -321,6 +378,12 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.TREE_GONE: (LOOK_AGAIN,),
         Kind.EXPIRED: (LOOK_AGAIN,),
         Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
+        Kind.RECORD: (
+            CLAIM,
+            Row(another_holds_record, None, do.note_record, "its holder renews it"),
+            RECORD_IS_NOTED,
+        ),
+        Kind.ELECTED: (ELECTED, TOO_LATE),
         Kind.STOP: (
             Row(
                 tree_alive,
@@ -347,6 +410,12 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
                 "evidence is void as soon as the peer is heard after its question was put",
             ),
             Row(
+                fenced_too_late,
+                Phase.SUPERVISOR,
+                do.fenced_late,
+                "with a witness, evidence older than a lease gives no vote of the peer's",
+            ),
+            Row(
                 fenced,
                 Phase.WORKER,
                 do.take_over_fenced,
@@ -365,6 +434,8 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
                 "a fence that failed proves nothing; it is tried again after a lease",
             ),
         ),
+        Kind.RECORD: (stay("the fence command is running"),),
+        Kind.ELECTED: (ELECTED, TOO_LATE),
         Kind.STOP: (GOODBYE,),
     },
     Phase.WORKER: {
@@ -398,6 +469,16 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
             Row(always, None, do.say_peer_silent, "a worker needs no supervisor to go on"),
         ),
         Kind.TICK: (LAPSE, stay("the lease is extended with each check, and due runs are started")),
+        Kind.RECORD: (
+            Row(
+                vote_lost,
+                Phase.LOOKING,
+                do.lapse,
+                "without a peer the witness's vote is the whole right to run",
+            ),
+            stay("the record is renewed with each check, or claimed when it is free"),
+        ),
+        Kind.ELECTED: (stay("worker by another vote meanwhile; this one is as good"),),
         Kind.RUN_ENDED: (stay("the next run starts at its tick"),),
         Kind.TREE_GONE: (
             Row(always, None, do.forget_run, "the role is still ours; runs start at their ticks"),
@@ -449,6 +530,8 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         ),
         Kind.TREE_GONE: (RELEASE,),
         Kind.EXPIRED: (LAPSE, RELEASE),
+        Kind.RECORD: (stay("the hand-over goes on, whoever holds the record"),),
+        Kind.ELECTED: (TOO_LATE,),
         Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
         Kind.STOP: (
             Row(
@@ -472,6 +555,8 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.EXPIRED: (
             Row(always, Phase.SUPERVISOR, do.stepped_down, "nothing of the tree is alive"),
         ),
+        Kind.RECORD: (stay("the tree is ending, whoever holds the record"),),
+        Kind.ELECTED: (TOO_LATE,),
         Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
         Kind.STOP: (
             Row(always, Phase.STOPPING, do.begin_stop, "the tree ends before the goodbye is said"),
@@ -485,6 +570,8 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.RUN_ENDED: (stay("the run ended, but perhaps not all of its tree"),),
         Kind.TREE_GONE: (GOODBYE,),
         Kind.EXPIRED: (GOODBYE,),
+        Kind.RECORD: (stay("the tree is ending, whoever holds the record"),),
+        Kind.ELECTED: (TOO_LATE,),
         Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
         Kind.STOP: (
             Row(

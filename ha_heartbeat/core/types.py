@@ -43,6 +43,7 @@ class Evidence(Enum):
     RELEASED = "released"
     REFUSED = "refused"
     FENCED = "fenced"
+    OUTVOTED = "outvoted"
     VOTED = "voted"
     SILENT = "silent"
 
@@ -50,12 +51,14 @@ class Evidence(Enum):
 class Settings(NamedTuple):
     """What one member was started with, as far as decisions depend on it.
 
-    All spans are seconds > 0; `check_count` >= 1; `rank` is 0 or 1 and differs between the two
+    `peer` is the peer's address, "" for a member that has none and competes for the witness alone;
+    `local` is its own address. All spans are seconds > 0; `check_count` >= 1; `rank` is 0 or 1 and differs between the two
     members, so that the epochs they choose never collide.
     """
 
     member: str
     service: str
+    local: str
     peer: str
     mode: Mode
     fallback: bool
@@ -66,6 +69,7 @@ class Settings(NamedTuple):
     takeover: TakeoverPolicy
     distrust_refused: bool
     has_fence: bool
+    has_witness: bool
     command: str
     rank: int
 
@@ -153,6 +157,23 @@ class Answer(NamedTuple):
 
 
 Message: TypeAlias = Ask | Answer
+
+
+class Record(NamedTuple):
+    """What stands in the witness: who holds its vote.
+
+    `counter` grows with every write of a holder, so that each is another version; `lease_s` is the
+    holder's D; `released` says that its command has ended and that it is not worker any more;
+    `members` are the names and addresses of the pair it belongs to, () for a cluster of any number.
+    """
+
+    holder: str
+    incarnation: str
+    epoch: int
+    counter: int
+    lease_s: float
+    released: bool
+    members: tuple[str, ...]
 
 
 # -- events: what the shell tells the core ---------------------------------------------------------
@@ -271,6 +292,37 @@ class FenceDone(NamedTuple):
     detail: str
 
 
+class WitnessRead(NamedTuple):
+    """The witness answered read `op`: `record` in `version`, or None and "" if it has none."""
+
+    op: int
+    version: str
+    record: Record | None
+
+
+class WitnessSwapped(NamedTuple):
+    """The witness carried out swap `op`; the record has this version now."""
+
+    op: int
+    version: str
+
+
+class WitnessConflict(NamedTuple):
+    """The witness refused swap `op`: the record has another version than was expected."""
+
+    op: int
+
+
+class WitnessFailed(NamedTuple):
+    """The witness did not answer `op`, or not in a way that can be read right.
+
+    A swap may have been carried out all the same.
+    """
+
+    op: int
+    reason: str
+
+
 class StopRequested(NamedTuple):
     """The operator asks this member to end (SIGTERM or SIGINT); again: without waiting."""
 
@@ -293,6 +345,10 @@ Event: TypeAlias = (
     | Expired
     | GuardianLost
     | FenceDone
+    | WitnessRead
+    | WitnessSwapped
+    | WitnessConflict
+    | WitnessFailed
     | StopRequested
 )
 
@@ -359,6 +415,20 @@ class RunFence(NamedTuple):
     """Run the operator's fence command against the peer; report `FenceDone`."""
 
 
+class ReadWitness(NamedTuple):
+    """Read the witness's record; report under the number `op`."""
+
+    op: int
+
+
+class SwapWitness(NamedTuple):
+    """Put `record` in the place of the version `expected` ("": of no record); report under `op`."""
+
+    op: int
+    expected: str
+    record: Record
+
+
 class Remember(NamedTuple):
     """Keep on disk; `epoch_reserved` is written ahead of need, so that a takeover need not wait.
 
@@ -417,6 +487,8 @@ Effect: TypeAlias = (
     | StopTree
     | KillTree
     | RunFence
+    | ReadWitness
+    | SwapWitness
     | Remember
     | RecordOverlap
     | Say

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ha_heartbeat.core.state import NEVER, State
-from ha_heartbeat.core.types import Ask, Mode, Phase, View, Wants
+from ha_heartbeat.core.state import NEVER, Op, State
+from ha_heartbeat.core.types import Ask, ExtendLease, Mode, Phase, View, Wants
 
 DRIFT: Final = 0.01
 """How much faster one machine's clock may run than the other's: each side allows for 1 %."""
@@ -68,6 +68,8 @@ def answer_to(s: State, ask: Ask, own: View, now: float) -> tuple[bool, str]:
         if s.phase is Phase.WORKER:
             return False, f"{own.member} is worker, epoch {s.epoch}"
         return False, f"the command's processes on {own.member} have not all ended yet"
+    if s.op_kind is Op.CLAIM:
+        return False, f"{own.member} is asking the witness"
     if ask.wants is Wants.VOTE and s.phase is not Phase.STOPPED:
         own_first, reason = goes_first(own, ask.view)
         if own_first and now >= s.promised_until:
@@ -132,17 +134,33 @@ def promise_blocks(s: State, now: float) -> bool:
 # -- the lease -------------------------------------------------------------------------------------
 
 
-def lease_from(s: State, asked_at: float) -> tuple[float, float, float]:
-    """Lease end, SIGTERM time and SIGKILL time of a right to run that was confirmed at `asked_at`.
+def keep_lease(s: State, now: float) -> None:
+    """Extend the lease as far as the votes reach.
 
-    The tree must be dead at the lease's end, so SIGKILL comes a margin earlier, and SIGTERM the
-    stop timeout before that; with a lease too short for it, a quarter of the lease, so that a
-    member that is merely late does not end its command.
+    With a witness, two of the three voters have to have voted for this member: itself, and the peer
+    or the witness, whichever vote lasts longer. Without one there is nobody to ask: a worker
+    confirms its right to itself, at the very moment at which it shows its peer that it lives.
+    """
+    if s.settings.has_witness:
+        end = max(s.peer_vote_until, s.witness_vote_until)
+    else:
+        end = now + relied_on_s(s.settings.lease_s)
+    if end > s.lease_until:
+        s.lease_until = end
+        s.run_until, kill_at = ending_times(s, end)
+        s.out.append(ExtendLease(s.run_until, kill_at))
+
+
+def ending_times(s: State, lease_until: float) -> tuple[float, float]:
+    """When to send SIGTERM and when SIGKILL, for the tree to be dead when the lease ends.
+
+    SIGKILL comes a margin before the end, and SIGTERM the stop timeout before that; with a lease
+    too short for it, a quarter of the lease, so that a member that is merely late does not end its
+    command.
     """
     lease_s = s.settings.lease_s
-    end = asked_at + relied_on_s(lease_s)
-    kill_at = end - min(KILL_MARGIN_S, lease_s / 20)
-    return end, kill_at - min(s.settings.stop_timeout_s, lease_s / 4), kill_at
+    kill_at = lease_until - min(KILL_MARGIN_S, lease_s / 20)
+    return kill_at - min(s.settings.stop_timeout_s, lease_s / 4), kill_at
 
 
 # -- epochs ----------------------------------------------------------------------------------------

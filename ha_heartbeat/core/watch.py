@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ha_heartbeat.core import evidence, votes
+from ha_heartbeat.core import evidence, votes, witness
 from ha_heartbeat.core.state import LinkState, State, view
 from ha_heartbeat.core.types import (
     Answer,
@@ -46,6 +46,9 @@ PAST_INCARNATIONS: Final = 8
 """Replaced incarnations remembered, so that their late questions are not taken for news."""
 
 
+LEASED: Final = frozenset({Phase.WORKER, Phase.HANDING_OVER, Phase.STOPPING})
+"""Phases in which the right to run is confirmed by every vote."""
+
 ABSENCES: Final = frozenset({"silent", "peer-gone"})
 """Lines said once about a peer that is not heard; void when it is heard again."""
 
@@ -60,6 +63,9 @@ def check(s: State, now: float, chance: float) -> bool:
     the old one only waits for retransmissions that come ever more slowly (RFC 6298).
     """
     failed = s.ask_pending or s.link_state is LinkState.CONNECTING
+    if not s.settings.peer:
+        s.next_check_at = now + _pause(s, chance)
+        return False
     s.unanswered += 1
     s.quick_probes = 0
     s.vote_asked_of = None
@@ -87,6 +93,12 @@ def connect(s: State, now: float, *, probe: bool) -> None:
     s.link_answered = False
     s.ask_pending = False
     s.out.append(Connect(s.link, probe))
+
+
+def probe(s: State, now: float) -> None:
+    """See at once how the peer stands, if there is one and no connection to it."""
+    if s.settings.peer and s.link_state is LinkState.NONE:
+        connect(s, now, probe=False)
 
 
 def disconnect(s: State) -> None:
@@ -172,6 +184,10 @@ def refused(s: State, e: Refused, now: float) -> bool:
             connect(s, now, probe=s.was_connected)
         return False
     s.refused_checks += 1
+    s.peer_vote_until = s.link_since + votes.relied_on_s(s.settings.lease_s)
+    if s.record is not None and s.record_since <= s.link_since and not witness.is_ours(s):
+        # Whoever of the peer's lives wrote that, it was before the question.
+        _retire(s, s.record.incarnation)
     s.say(Level.CHECK, f"{peer} refused the connection: nothing of it is alive")
     forget_peer(s)
     return True
@@ -240,6 +256,7 @@ def answered(s: State, e: Answered, now: float) -> bool:
         if seq == answer.seq:
             if votes.is_fresh(s, asked_at, now):
                 s.grant = _grant(s, answer, wanted, now)
+                _note_vote(s, answer, asked_at, now)
             if answer.reason:
                 _note_refusal(s, answer.reason, wanted)
     return True
@@ -269,6 +286,14 @@ def _note_refusal(s: State, reason: str, wanted: Wants) -> None:
             f"{s.settings.peer} does not take this member for its peer: {reason}. Stop this "
             f"member, or correct --remote on one of the two.",
         )
+
+
+def _note_vote(s: State, answer: Answer, asked_at: float, now: float) -> None:
+    """The peer's vote counts from when it was asked for; a worker's lease goes as far."""
+    if answer.vote and not answer.view.holding:
+        s.peer_vote_until = asked_at + votes.relied_on_s(s.settings.lease_s)
+        if s.phase in LEASED and now <= s.lease_until:
+            votes.keep_lease(s, now)
 
 
 def asked(s: State, e: Asked, now: float) -> bool:

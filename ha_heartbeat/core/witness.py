@@ -1,0 +1,224 @@
+"""The witness: a third vote from a register that knows nothing but compare-and-swap (DESIGN 5).
+
+Its vote belongs to whoever the record names, for as long as the holder goes on writing it. Anybody
+else may write only after the very same version has stood for a lease on their own clock, for then
+the holder, who counts from before it wrote, has stopped; or when the holder is proved to be dead,
+or says itself that it has let go. No clock of the store's is trusted, and what cannot be read right
+is a witness that does not answer.
+"""
+
+from __future__ import annotations
+
+from ha_heartbeat.core import evidence, votes
+from ha_heartbeat.core.state import NEVER, Op, State
+from ha_heartbeat.core.types import (
+    Level,
+    Phase,
+    ReadWitness,
+    Record,
+    SwapWitness,
+    WitnessConflict,
+    WitnessFailed,
+    WitnessRead,
+    WitnessSwapped,
+)
+
+# -- rules -----------------------------------------------------------------------------------------
+
+
+def is_ours(s: State) -> bool:
+    """Whether the record, as last known, names this life of this member."""
+    return s.record is not None and s.record.incarnation == s.incarnation
+
+
+def is_free(s: State, now: float) -> bool:
+    """Whether the record may be taken by this member, as far as the register is concerned.
+
+    Absence is no freedom: a wiped register has forgotten a holder that may still run, so it has to
+    stay absent for a lease, too.
+    """
+    if s.record_since == NEVER:
+        return False
+    record = s.record
+    if record is not None:
+        if record.incarnation == s.incarnation or _holder_gone(s, record, now):
+            return True
+        lease_s = max(record.lease_s, s.settings.lease_s)
+    else:
+        lease_s = s.settings.lease_s
+    return now >= s.record_since + votes.kept_s(lease_s)
+
+
+def _holder_gone(s: State, record: Record, now: float) -> bool:
+    """Whether the holder is proved not to run: it said so, is dead, or voted for us itself."""
+    if record.released or record.incarnation in s.past:
+        return True
+    peer = s.peer
+    return (
+        peer is not None
+        and record.incarnation == peer.incarnation
+        and not peer.holding
+        and now < s.peer_vote_until
+    )
+
+
+def may_claim(s: State, now: float) -> bool:
+    """Whether a candidate may ask for the witness's vote: its peer is silent, the record is free.
+
+    Its own promise to the peer has run out then (that is part of silence), and while the claim is
+    under way it votes for nobody.
+    """
+    return (
+        (s.phase is Phase.LOOKING or s.phase is Phase.SUPERVISOR)
+        and not s.tree_alive
+        and evidence.is_silent(s, now)
+        and is_free(s, now)
+    )
+
+
+# -- asking ----------------------------------------------------------------------------------------
+
+
+def ask(s: State, now: float) -> None:
+    """Put the question that is due, unless one is under way: renew, claim, or see who holds it."""
+    if not s.settings.has_witness or s.op_kind is not Op.NONE:
+        return
+    if s.phase is Phase.WORKER or s.phase is Phase.HANDING_OVER:
+        if s.op_record is None and is_free(s, now):
+            _swap(s, Op.RENEW, now, released=False)
+            return
+    elif s.op_record is None and may_claim(s, now):
+        _swap(s, Op.CLAIM, now, released=False)
+        return
+    if s.phase is not Phase.STOPPED:
+        _begin(s, Op.READ, now)
+        s.out.append(ReadWitness(s.op))
+
+
+def let_go(s: State, now: float) -> None:
+    """Write into the record that this member is not worker any more, if it names it."""
+    if s.settings.has_witness and is_ours(s) and s.op_record is None:
+        _swap(s, Op.RELEASE, now, released=True)
+
+
+def _swap(s: State, kind: Op, now: float, *, released: bool) -> None:
+    _begin(s, kind, now)
+    epoch = s.epoch_reserved if kind is Op.CLAIM else s.epoch
+    counter = s.record.counter + 1 if s.record is not None else 1
+    members = _members(s) if s.settings.peer else ()
+    s.op_record = Record(
+        s.settings.member,
+        s.incarnation,
+        epoch,
+        counter,
+        s.settings.lease_s,
+        released,
+        members,
+    )
+    s.out.append(SwapWitness(s.op, s.record_version, s.op_record))
+
+
+def _begin(s: State, kind: Op, now: float) -> None:
+    s.op += 1
+    s.op_kind = kind
+    s.op_sent_at = now
+
+
+def _members(s: State) -> tuple[str, ...]:
+    """The names and addresses under which the two members may know each other."""
+    cfg = s.settings
+    names = {cfg.member, cfg.local, cfg.peer} | ({s.peer.member} if s.peer else set())
+    return tuple(sorted(names))
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+def was_read(s: State, e: WitnessRead, now: float) -> bool:
+    """Take in the record; true if it is news that somebody else holds it, or that it is there."""
+    if e.op != s.op or s.op_kind is not Op.READ:
+        return False
+    s.op_kind = Op.NONE
+    record = e.record
+    if record is not None and not _is_of_our_cluster(s, record):
+        _silent(s, _foreign(s, record))
+        return False
+    _answers(s)
+    doubt, s.op_record = s.op_record, None
+    if doubt is not None and record == doubt:
+        # The swap of which nobody knew had been carried out; its date is when it was sent.
+        _written(s, doubt, e.version, s.doubt_sent_at, now)
+        return False
+    if s.record_since == NEVER or e.version != s.record_version:
+        s.record, s.record_version, s.record_since = record, e.version, now
+    if not is_ours(s):
+        s.witness_vote_until = NEVER
+    return True
+
+
+def was_swapped(s: State, e: WitnessSwapped, now: float) -> bool:
+    """The swap was carried out; true if it was a candidate's, who has the witness's vote now."""
+    if e.op != s.op or s.op_record is None or s.op_kind in (Op.NONE, Op.READ):
+        return False
+    kind, record = s.op_kind, s.op_record
+    s.op_kind, s.op_record = Op.NONE, None
+    _answers(s)
+    _written(s, record, e.version, s.op_sent_at, now)
+    return kind is Op.CLAIM
+
+
+def _written(s: State, record: Record, version: str, sent_at: float, now: float) -> None:
+    s.record, s.record_version, s.record_since = record, version, now
+    if not record.released:
+        s.witness_vote_until = sent_at + votes.relied_on_s(s.settings.lease_s)
+        if s.phase is Phase.WORKER or s.phase is Phase.HANDING_OVER:
+            votes.keep_lease(s, now)
+
+
+def conflicted(s: State, e: WitnessConflict, now: float) -> None:
+    """Somebody else has written: see who."""
+    if e.op != s.op or s.op_kind in (Op.NONE, Op.READ):
+        return
+    s.op_kind, s.op_record = Op.NONE, None
+    _answers(s)
+    if s.phase is not Phase.STOPPED:
+        _begin(s, Op.READ, now)
+        s.out.append(ReadWitness(s.op))
+
+
+def failed(s: State, e: WitnessFailed, now: float) -> None:
+    """No answer: what was sent may have been carried out, so the next question is a read."""
+    if e.op != s.op or s.op_kind is Op.NONE:
+        return
+    if s.op_kind is not Op.READ:
+        s.doubt_sent_at = s.op_sent_at
+    s.op_kind = Op.NONE
+    _silent(s, e.reason)
+
+
+def _answers(s: State) -> None:
+    s.witness_asked = True
+    if "witness" in s.said:
+        s.take_back("witness")
+        s.say(Level.INFO, "The witness answers again.")
+
+
+def _silent(s: State, reason: str) -> None:
+    s.witness_asked = True
+    s.say_once("witness", Level.WARNING, f"The witness does not answer: {reason}")
+
+
+def _is_of_our_cluster(s: State, record: Record) -> bool:
+    cfg = s.settings
+    if not cfg.peer or not record.members:
+        return not cfg.peer and not record.members
+    return cfg.member in record.members or cfg.local in record.members
+
+
+def _foreign(s: State, record: Record) -> str:
+    theirs = " and ".join(record.members) or "any number of members"
+    ours = f"{s.settings.member} and {s.settings.peer}" if s.settings.peer else "any number"
+    return (
+        f"its record for {s.settings.service} was written by {record.holder}, of another cluster "
+        f"({theirs}) than this one ({ours}). Give one of the two another --name."
+    )
