@@ -127,6 +127,7 @@ class Config:
         return Settings(
             member=self.member,
             service=self.service,
+            local=local,
             peer=peer,
             mode=self.mode,
             fallback=self.fallback,
@@ -137,6 +138,7 @@ class Config:
             takeover=self.takeover,
             distrust_refused=self.distrust_refused,
             has_fence=bool(self.fence),
+            has_witness=False,
             command=comparable(self.command_text),
             rank=0 if local < peer else 1,
         )

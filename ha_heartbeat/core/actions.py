@@ -53,6 +53,7 @@ def take_over_fenced(s: State, e: Event, now: float) -> None:
     """The operator's own command vouches for it. What it said before is not news any more."""
     watch.disconnect(s)
     watch.forget_peer(s)
+    votes.count_proof_of_death(s, s.fence_started_at)
     _become_worker(s, now, Evidence.FENCED, f"{s.settings.peer} was fenced: it is off.")
 
 

@@ -46,9 +46,11 @@ def silent_since(s: State) -> float:
 def silence_due_at(s: State) -> float:
     """When silence has lasted long enough to be judged: a lease, and every promise run out.
 
-    A member that has just started abstains for as long, because it remembers no promise.
+    The lease is the longer of the two: the worker's command lives for as long as its own. A member
+    that has just started abstains for as long, because it remembers no promise.
     """
-    return max(silent_since(s) + kept_s(s.settings.lease_s), s.promised_until, s.abstain_until)
+    lease_s = max(s.settings.lease_s, s.peer_lease_s)
+    return max(silent_since(s) + kept_s(lease_s), s.promised_until, s.abstain_until)
 
 
 def is_silent(s: State, now: float) -> bool:

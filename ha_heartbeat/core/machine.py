@@ -48,6 +48,9 @@ class ImpossibleEventError(Exception):
     """An event that cannot happen in this phase did happen: a fault of the program."""
 
 
+RUNNING: Final = frozenset({Phase.WORKER, Phase.HANDING_OVER})
+"""Phases in which the command may run, for as long as the lease lasts."""
+
 WATCHING: Final = frozenset({Phase.LOOKING, Phase.SUPERVISOR})
 """Phases in which the role may be taken, on evidence."""
 
@@ -76,6 +79,9 @@ class Core:
         s.grant = None
         s.told = False
         s.now = now
+        if s.phase in RUNNING and evidence.may_have_been_replaced(s, now):
+            # Whatever the event is: nothing it says was meant for a worker without a lease.
+            self._decide(Kind.TICK, event, now)
         kind = NOTE[type(event)](s, event, now, chance)
         if kind is not None:
             self._decide(kind, event, now)
@@ -132,7 +138,7 @@ class Core:
             return min(s.next_check_at, due)
         if phase is Phase.STOPPED:
             return FOREVER
-        if s.unanswered >= s.settings.check_count and phase in WATCHING:
+        if s.unanswered >= s.settings.check_count and phase in WATCHING and s.settings.peer:
             due = evidence.silence_due_at(s)
             if s.now < due < s.next_check_at:
                 return due
@@ -145,7 +151,7 @@ class Core:
 
 def _started(s: State, e: Started, now: float, chance: float) -> Kind | None:
     s.incarnation = e.incarnation
-    s.phase_since = s.looking_since = now
+    s.phase_since = s.looking_since = s.started_at = now
     s.epoch_seen = max(e.epoch_seen, e.epoch_reserved)
     s.abstain_until = now + votes.kept_s(s.settings.lease_s)
     s.next_check_at = now
@@ -156,13 +162,10 @@ def _started(s: State, e: Started, now: float, chance: float) -> Kind | None:
 
 
 def _tick(s: State, e: Tick, now: float, chance: float) -> Kind | None:
-    leased = s.phase in watch.LEASED
-    lapsed = leased and evidence.may_have_been_replaced(s, now)
-    if lapsed and s.phase is not Phase.STOPPING:
-        return Kind.TICK  # nothing is asked or started before the table has judged that
+    leased = s.phase in watch.LEASED and not evidence.may_have_been_replaced(s, now)
     if now >= s.next_check_at:
         failed = watch.check(s, now, chance)
-        if leased and not lapsed:
+        if leased:
             votes.keep_lease(s, now)
         witness.ask(s, now)
         if failed and s.phase is Phase.WORKER:
@@ -251,7 +254,11 @@ def _fence_done(s: State, e: FenceDone, now: float, chance: float) -> Kind | Non
 def _witness_read(s: State, e: WitnessRead, now: float, chance: float) -> Kind | None:
     if e.record is not None:
         watch.learn_epoch(s, e.record.epoch)
-    return Kind.RECORD if witness.was_read(s, e, now) else None
+    waited = not s.witness_asked
+    is_news = witness.was_read(s, e, now)
+    if waited:
+        watch.probe(s, now)  # a refusal may have waited for this
+    return Kind.RECORD if is_news else None
 
 
 def _witness_swapped(s: State, e: WitnessSwapped, now: float, chance: float) -> Kind | None:
@@ -264,9 +271,11 @@ def _witness_conflict(s: State, e: WitnessConflict, now: float, chance: float) -
 
 
 def _witness_failed(s: State, e: WitnessFailed, now: float, chance: float) -> Kind | None:
-    first = not s.witness_asked
+    waited = not s.witness_asked
     witness.failed(s, e, now)
-    return Kind.RECORD if first else None
+    if waited:
+        watch.probe(s, now)
+    return None
 
 
 def _stop_requested(s: State, e: StopRequested, now: float, chance: float) -> Kind | None:

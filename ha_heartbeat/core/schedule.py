@@ -58,7 +58,7 @@ def _skip(s: State) -> None:
 
 def wake_at(s: State) -> float:
     """When `due` must be asked next by a worker."""
-    if s.ending or (s.run and s.skip_said):
+    if s.ending or (s.run and s.skip_said) or s.now >= s.run_until:
         return FOREVER
     return s.next_run_at
 

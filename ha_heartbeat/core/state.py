@@ -79,6 +79,9 @@ class State:
     peer: View | None = None
     heard_at: float = NEVER
     past: tuple[str, ...] = ()  # incarnations that a newer one has replaced
+    peer_lease_s: float = 0.0  # the longest that a life of it has named; 0: none was heard
+    proved_dead_at: float = NEVER  # when the question was put that proved its last life dead
+    started_at: float = NEVER
     refused_checks: int = 0  # consecutive refusals, nothing heard in between
     unanswered: int = 0  # checks made since the peer was last heard
 
@@ -196,7 +199,7 @@ def view(s: State, now: float) -> View:
         cfg.mode,
         cfg.fallback,
         s.rank,
-        now - s.worker_since if holding else 0.0,
+        now - s.worker_since if s.phase in HOLDING else 0.0,
         s.overlap_s,
         s.overlap_epoch,
         s.terms,

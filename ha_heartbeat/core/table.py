@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from ha_heartbeat.core import actions as do
 from ha_heartbeat.core import evidence, votes, witness
-from ha_heartbeat.core.state import NEVER, LinkState, State, view
+from ha_heartbeat.core.state import HOLDING, NEVER, LinkState, State, view
 from ha_heartbeat.core.types import Answered, Asked, Event, FenceDone, Phase, Wants
 
 
@@ -32,7 +32,7 @@ class Kind(StrEnum):
     TREE_GONE = "nothing of the tree is alive"
     EXPIRED = "the guardian ended the tree at its deadline"
     FENCE_DONE = "the fence command ended"
-    RECORD = "the witness was read, or has failed for the first time"
+    RECORD = "the witness was read"
     ELECTED = "the witness has voted for this member"
     STOP = "the operator asks to stop"
 
@@ -175,7 +175,7 @@ def peer_overlapped(s: State, e: Event, now: float) -> bool:
     p = s.peer
     if p is None or type(e) is not Answered or s.overlap_noted == (s.epoch, p.incarnation):
         return False
-    return p.holding or (p.overlap_s > 0 and p.overlap_epoch == s.epoch)
+    return p.phase in HOLDING or (p.overlap_s > 0 and p.overlap_epoch == s.epoch)
 
 
 def fallback_due(s: State, e: Event, now: float) -> bool:
@@ -347,7 +347,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
                 do.supervise_record,
                 "nobody takes the vote from a holder that renews it",
             ),
-            LOOK_AGAIN,
+            RECORD_IS_NOTED,
         ),
         Kind.ELECTED: (ELECTED, TOO_LATE),
         Kind.STOP: (

@@ -51,9 +51,9 @@ class Evidence(Enum):
 class Settings(NamedTuple):
     """What one member was started with, as far as decisions depend on it.
 
-    `peer` is the peer's address, "" for a member that has none and competes for the witness alone;
-    `local` is its own address. All spans are seconds > 0; `check_count` >= 1; `rank` is 0 or 1 and differs between the two
-    members, so that the epochs they choose never collide.
+    `peer` is the address of the peer, "" for a member that competes for the witness alone;
+    `local` is its own. All spans are seconds > 0; `check_count` >= 1; `rank` is 0 or 1 and differs
+    between the two members, so that the epochs they choose never collide.
     """
 
     member: str

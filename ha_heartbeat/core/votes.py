@@ -131,6 +131,26 @@ def promise_blocks(s: State, now: float) -> bool:
     return s.promised_to_candidate and now < s.promised_until
 
 
+def count_proof_of_death(s: State, asked_at: float) -> None:
+    """A dead peer's vote counts as ours: whoever starts there has to abstain for its lease first.
+
+    For its lease or ours, whichever is shorter; one that was never heard is taken to have ours.
+    """
+    s.proved_dead_at = asked_at
+    lease_s = min(s.settings.lease_s, s.peer_lease_s or s.settings.lease_s)
+    s.peer_vote_until = asked_at + relied_on_s(lease_s)
+
+
+def note_peer_lease(s: State, lease_s: float) -> None:
+    """The peer has named its lease: what was taken for granted of it may have to be corrected."""
+    s.peer_lease_s = max(s.peer_lease_s, lease_s)
+    s.abstain_until = max(s.abstain_until, s.started_at + kept_s(lease_s))
+    if s.proved_dead_at != NEVER:
+        end = s.proved_dead_at + relied_on_s(min(lease_s, s.settings.lease_s))
+        s.proved_dead_at = NEVER
+        s.peer_vote_until = min(s.peer_vote_until, end)
+
+
 # -- the lease -------------------------------------------------------------------------------------
 
 
@@ -145,7 +165,7 @@ def keep_lease(s: State, now: float) -> None:
         end = max(s.peer_vote_until, s.witness_vote_until)
     else:
         end = now + relied_on_s(s.settings.lease_s)
-    if end > s.lease_until:
+    if end != s.lease_until:
         s.lease_until = end
         s.run_until, kill_at = ending_times(s, end)
         s.out.append(ExtendLease(s.run_until, kill_at))

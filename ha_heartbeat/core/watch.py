@@ -184,7 +184,7 @@ def refused(s: State, e: Refused, now: float) -> bool:
             connect(s, now, probe=s.was_connected)
         return False
     s.refused_checks += 1
-    s.peer_vote_until = s.link_since + votes.relied_on_s(s.settings.lease_s)
+    votes.count_proof_of_death(s, s.link_since)
     if s.record is not None and s.record_since <= s.link_since and not witness.is_ours(s):
         # Whoever of the peer's lives wrote that, it was before the question.
         _retire(s, s.record.incarnation)
@@ -303,10 +303,13 @@ def asked(s: State, e: Asked, now: float) -> bool:
     if incarnation in s.past or _is_third(s, ask.view):
         _deny(s, e, now)
         return False
+    met = s.peer is None or s.peer.incarnation != incarnation
     if not _hear(s, ask.view, now):
         # It was overtaken by what its asker has said since, so no vote is given for it.
         _answer_without_vote(s, e, now, "")
         return False
+    if s.link_state is LinkState.OPEN and not s.link_answered and met:
+        connect(s, now, probe=False)  # what we are connected to is the life before
     known = s.inbound_ask
     if known is None or known.view.incarnation != incarnation or known.seq < ask.seq:
         s.inbound = e.conn
@@ -377,6 +380,9 @@ def _meet(s: State, seen: View, now: float) -> None:
         _retire(s, s.peer.incarnation)
     s.past = tuple(p for p in s.past if p != seen.incarnation)
     s.take_back("role-denied", "denied")
+    votes.note_peer_lease(s, seen.terms.interval_test_s * seen.terms.check_count)
+    if s.settings.has_witness and s.phase in LEASED and now <= s.lease_until:
+        votes.keep_lease(s, now)
     if seen.rank == s.rank:
         # Both were told the same address for the two, so the order of their names must decide.
         s.rank = 0 if (s.settings.member, s.incarnation) < (seen.member, seen.incarnation) else 1

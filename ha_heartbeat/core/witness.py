@@ -45,7 +45,7 @@ def is_free(s: State, now: float) -> bool:
             return True
         lease_s = max(record.lease_s, s.settings.lease_s)
     else:
-        lease_s = s.settings.lease_s
+        lease_s = max(s.settings.lease_s, s.peer_lease_s)
     return now >= s.record_since + votes.kept_s(lease_s)
 
 

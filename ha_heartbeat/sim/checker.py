@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ha_heartbeat.core.types import Evidence, Phase, RoleChanged, TakeoverPolicy
+from ha_heartbeat.core.votes import relied_on_s
 
 if TYPE_CHECKING:
     from ha_heartbeat.sim.host import Host
@@ -46,6 +47,8 @@ class Checker:
         peer = host.peer
         if not (self.live(host) and self.live(peer)):
             return
+        if host.settings.has_witness and (host.orphans or peer.orphans):
+            return  # nobody was left to end them with their lease: see docs/guarantees.md
         self.overlaps += 1
         silent = Evidence.SILENT in self.evidence
         if self.world.policy is TakeoverPolicy.PROOF or not silent:
@@ -128,6 +131,10 @@ class Checker:
                 return False  # a hand-over is due
             if host.clock.world(s.heard_at) < self.world.healed_at:
                 return False  # what it knows is of before
+            if s.phase is Phase.WORKER and s.settings.has_witness:
+                voted_at = s.lease_until - relied_on_s(s.settings.lease_s)
+                if host.clock.world(voted_at) < self.world.healed_at:
+                    return False  # its votes are of before, and may run out before they are renewed
             phases.append(s.phase)
         return sorted(p.value for p in phases) == ["supervisor", "worker"]
 

@@ -18,6 +18,7 @@ from ha_heartbeat.core.types import (
     GuardianLost,
     KillTree,
     Phase,
+    ReadWitness,
     RecordOverlap,
     Remember,
     RoleChanged,
@@ -30,6 +31,7 @@ from ha_heartbeat.core.types import (
     StartRun,
     StopRequested,
     StopTree,
+    SwapWitness,
     Tick,
 )
 from ha_heartbeat.sim.clock import LocalClock
@@ -67,6 +69,7 @@ class Host:
         self.restart_wanted = False
         self.stop_sent = False
         self.fencing = False
+        self.witness_op = 0  # the last question to the witness that has ended
         self.orphans = False  # alive with no guardian
 
     # -- life and death ----------------------------------------------------------------------------
@@ -87,6 +90,7 @@ class Host:
         self.life += 1
         self.stalled = False
         self.stop_sent = False
+        self.witness_op = 0
         self.inbox.clear()
         self.guardian.latest = ""
         self.guardian.present = True
@@ -377,6 +381,12 @@ class Host:
         else:
             self.tell(FenceDone(False, "exit status 1"))
 
+    def _read_witness(self, effect: ReadWitness) -> None:
+        self.world.witness.read(self, effect.op)
+
+    def _swap_witness(self, effect: SwapWitness) -> None:
+        self.world.witness.swap(self, effect)
+
     def _remember(self, effect: Remember) -> None:
         self.disk = (effect.epoch_seen, effect.epoch_reserved)
 
@@ -404,6 +414,8 @@ DO: dict[type, Callable[[Host, Any], None] | None] = {
     StopTree: Host._stop_tree,
     KillTree: Host._kill_tree,
     RunFence: Host._fence,
+    ReadWitness: Host._read_witness,
+    SwapWitness: Host._swap_witness,
     Remember: Host._remember,
     RecordOverlap: Host._overlap,
     RoleChanged: Host._role,

@@ -33,6 +33,15 @@ class Nemesis:
             self.stall,
             self.bad_line,
         )
+        if world.hosts[0].settings.has_witness:
+            self.faults += (
+                self.cut_off_all,
+                self.cut_off_all,
+                self.cut_off_witness,
+                self.witness_down,
+                self.witness_wiped,
+                self.witness_slow,
+            )
 
     def strike(self) -> None:
         """Let some faults happen, and time pass."""
@@ -66,6 +75,7 @@ class Nemesis:
         if any(map(any, network.cut)) or network.loss or network.lateness:
             world.disturbed_at = world.now
         network.heal()
+        world.witness.heal()
         if world.tracing:
             world.trace_all("everything is healed")
         for host in world.hosts:
@@ -152,8 +162,44 @@ class Nemesis:
 
     def _mend(self) -> None:
         self.world.network.cut = [[False, False], [False, False]]
+        self.world.witness.cut = [False, False]
         if self.world.tracing:
             self.world.trace_all("mended")
+
+    def cut_off_all(self, host: Host) -> None:
+        """The machine's own cable: neither its peer nor the witness is in reach."""
+        self._cut((0, 1), (1, 0))
+        self.world.witness.cut[host.index] = True
+        self._note(f"{host.settings.member} is cut off from everything")
+        self._disturb(self._later(host, self._mend))
+
+    def cut_off_witness(self, host: Host) -> None:
+        """One of the two loses the witness."""
+        self.world.witness.cut[host.index] = True
+        self._note(f"{host.settings.member} is cut off from the witness")
+        self._disturb(self._later(host, self._mend))
+
+    def witness_down(self, host: Host) -> None:
+        """The witness is stopped, and started again with what it knew."""
+        self.world.witness.down = True
+        self._note("the witness is down")
+        self._disturb(self._later(host, self.world.witness.heal))
+
+    def witness_wiped(self, host: Host) -> None:
+        """The witness has forgotten everything."""
+        self.world.witness.wipe()
+        self._note("the witness is wiped")
+
+    def witness_slow(self, host: Host) -> None:
+        """The witness takes longer than an interval for some answers, and loses others."""
+        self.world.witness.slow_s = 2 * host.settings.interval_test_s
+        self.world.witness.forgetful = 0.3
+        self._note("the witness is slow, and loses answers")
+        self._disturb(self._later(host, self.world.witness.heal))
+
+    def _note(self, text: str) -> None:
+        if self.world.tracing:
+            self.world.trace_all(text)
 
     def bad_line(self, host: Host) -> None:
         """Messages are lost, doubled, or late and out of order."""

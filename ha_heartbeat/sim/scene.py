@@ -34,6 +34,7 @@ def plain_scene(
     stop_timeout_s: float = 10.0,
     distrust_refused: bool = False,
     has_fence: bool = False,
+    has_witness: bool = False,
     command: Command = QUICK,
     clocks: tuple[LocalClock, LocalClock] = EXACT,
 ) -> Scene:
@@ -43,6 +44,7 @@ def plain_scene(
         return Settings(
             member=f"m{i + 1}",
             service="sim",
+            local=f"m{i + 1}",
             peer=f"m{2 - i}",
             mode=modes[i],
             fallback=fallbacks[i],
@@ -53,6 +55,7 @@ def plain_scene(
             takeover=takeover,
             distrust_refused=distrust_refused,
             has_fence=has_fence,
+            has_witness=has_witness,
             command="true",
             rank=i,
         )
@@ -66,8 +69,11 @@ def random_scene(rng: Random) -> Scene:
     pairs = ((0, 0), (0, 0), (1, 0), (0, 1), (1, 1))
     modes, fallbacks = rng.choice(pairs), rng.choice(pairs)
     differ = rng.random() < 0.1
+    has_witness = rng.random() < 0.5
+    policies = (TakeoverPolicy.SILENCE, TakeoverPolicy.PROOF)
     return plain_scene(
-        takeover=rng.choice((TakeoverPolicy.SILENCE, TakeoverPolicy.PROOF)),
+        takeover=TakeoverPolicy.PROOF if has_witness else rng.choice(policies),
+        has_witness=has_witness,
         modes=(_mode(modes[0]), _mode(modes[1])),
         fallbacks=(bool(fallbacks[0]), bool(fallbacks[1])),
         intervals_test_s=(interval_s, 2 * interval_s if differ else interval_s),

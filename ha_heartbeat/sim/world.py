@@ -12,6 +12,7 @@ from ha_heartbeat.sim.host import Host
 from ha_heartbeat.sim.nemesis import Nemesis
 from ha_heartbeat.sim.network import Network
 from ha_heartbeat.sim.scene import Scene, random_scene
+from ha_heartbeat.sim.witness import Witness
 
 EPISODES: Final = 8
 """Bursts of faults in one seed; after each everything is healed and has to settle."""
@@ -30,6 +31,7 @@ class World:
         self.network = Network(self.timeline, rng)
         self.network.in_order = not tangled
         self.checker = Checker(self)
+        self.witness = Witness(self.timeline, rng)
         self.disturbed_at = float("-inf")
         self.healed_at = 0.0
         self.policy = scene.settings[0].takeover
