@@ -252,6 +252,7 @@ def answered(s: State, e: Answered, now: float) -> bool:
     s.link_answered = True
     if answer.seq == s.ask_seq:
         s.ask_pending = False
+        s.say(Level.CHECK, f"{answer.view.member} answered: it is {answer.view.phase.value}")
     for seq, asked_at, wanted in s.asks:
         if seq == answer.seq:
             if votes.is_fresh(s, asked_at, now):
@@ -309,7 +310,7 @@ def asked(s: State, e: Asked, now: float) -> bool:
         _answer_without_vote(s, e, now, "")
         return False
     if s.link_state is LinkState.OPEN and not s.link_answered and met:
-        connect(s, now, probe=False)  # what we are connected to is the life before
+        question(s, now)  # if what we are connected to is the life before, this breaks it
     known = s.inbound_ask
     if known is None or known.view.incarnation != incarnation or known.seq < ask.seq:
         s.inbound = e.conn
@@ -411,7 +412,7 @@ def _compare(s: State, seen: View) -> None:
             f"--fallback is off on both.",
         )
     told = [
-        f"{label} is {mine} here and {theirs} there"
+        f"{label} is {mine!s:.60} here and {theirs!s:.60} there"
         for label, mine, theirs in zip(TERM_LABELS, s.terms, seen.terms, strict=True)
         if mine != theirs
     ]

@@ -43,6 +43,34 @@ def run_member(config: Config) -> int:
 
 
 async def _run(config: Config) -> int:
+    """Start, live and end. A signal before the member lives ends the start, in good order, too."""
+    starting = asyncio.ensure_future(_start_and_live(config))
+    with stop_signals(starting.cancel):
+        try:
+            return await starting
+        except asyncio.CancelledError:
+            return 0
+
+
+@contextlib.contextmanager
+def stop_signals(on_stop: Callable[[], object]) -> Iterator[None]:
+    """Have SIGTERM and SIGINT call `on_stop` in the loop, and nothing once this is over."""
+    loop = asyncio.get_running_loop()
+
+    def stop(*_: object) -> None:
+        loop.call_soon_threadsafe(on_stop)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        # One that comes in the last moments must not spoil the exit status.
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+async def _start_and_live(config: Config) -> int:
     log = Log(config.member, config.service, config.log_format, verbose=config.verbose)
 
     def notice(text: str) -> None:
@@ -113,7 +141,7 @@ class Member:
                 f"{config.remote} (--takeover {config.takeover.value}).",
             )
         )
-        with self._signals():
+        with stop_signals(lambda: self.tell(core.StopRequested())):
             self._link.serve(sockets)
             self.tell(core.Started(self._incarnation, *self._disk.epochs))
             try:
@@ -167,21 +195,6 @@ class Member:
         self._log.flush()
         self._disk.retry()
         self.tell(core.Tick())
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask to stop, each time they come."""
-        loop = asyncio.get_running_loop()
-
-        def stop(*_: object) -> None:
-            loop.call_soon_threadsafe(self.tell, core.StopRequested())
-
-        before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _hear_guardian(self, event: GuardianEvent) -> None:
         told = _from_guardian(event, self._runs)

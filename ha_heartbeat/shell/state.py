@@ -155,7 +155,7 @@ class StateFile:
         except OSError as error:
             raise StateWriteError(
                 f"the state file {self.path} cannot be written: {_why(error)}; "
-                "the member carries on and tries again with the next change; free some space "
+                "the member carries on and tries again each second; free some space "
                 "or mend the disk before it is restarted"
             ) from error
         self._unsaved = False

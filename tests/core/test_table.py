@@ -83,6 +83,7 @@ def test_every_kind_of_evidence_has_its_row() -> None:
         "take_over_fenced",
         "take_over_silent",
         "take_over_unfenced",
+        "take_over_outvoted",
         "undo_hand_over",
     }
-    assert len(Evidence) == 5
+    assert len(Evidence) == 6

@@ -53,7 +53,8 @@ def test_the_tree_is_asked_to_end_before_it_is_killed_and_dead_before_the_lease_
     lease_s: float, stop_timeout_s: float, now: float
 ) -> None:
     s = fresh(interval_test_s=lease_s, check_count=1, stop_timeout_s=stop_timeout_s)
-    end, term_at, kill_at = votes.lease_from(s, now)
+    end = now + votes.relied_on_s(lease_s)
+    term_at, kill_at = votes.ending_times(s, end)
     assert now <= term_at <= kill_at <= end <= now + lease_s
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ha_heartbeat.core import evidence, machine, votes, watch
+from ha_heartbeat.core import machine, votes, watch
 from ha_heartbeat.core.state import State
 from ha_heartbeat.sim.__main__ import run_batch
 from ha_heartbeat.sim.world import World
@@ -39,13 +39,6 @@ def found(seeds: range) -> str:
         if violations:
             return violations[0][1]
     return ""
-
-
-def test_it_finds_a_member_that_acts_on_a_refusal_of_the_past(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(evidence, "refusal_objection", lambda s, now: "")
-    assert found(range(3000))
 
 
 def test_it_finds_a_guardian_that_lets_go_too_soon(monkeypatch: pytest.MonkeyPatch) -> None:
