@@ -87,6 +87,15 @@ OPTIONS = (
     Option("mode", "m", "mode", "WORKER|SUPERVISOR", "start in this mode", "WORKER"),
     Option("fallback", "f", "fallback", "", "fall back to the peer once it is up again"),
     Option(
+        "witness",
+        "",
+        "witness",
+        "URL",
+        "a third vote: witness://HOST:PORT, http(s)://..., file:///PATH, or a kind "
+        "that another package adds",
+        "witness://m3:22220",
+    ),
+    Option(
         "takeover",
         "",
         "takeover",

@@ -77,7 +77,7 @@ class Config:
     """
 
     local: Address = Address("localhost", 22221)
-    remote: Address = Address("localhost", 22222)
+    remote: Address | None = Address("localhost", 22222)
     interval_test_s: float = 10.0
     check_count: int = 3
     interval_commands_s: float = 30.0
@@ -87,6 +87,7 @@ class Config:
     takeover: TakeoverPolicy = TakeoverPolicy.SILENCE
     distrust_refused: bool = False
     fence: str = ""
+    witness: str = ""
     stop_timeout_s: float = 10.0
     service: str = "default"
     member: str = ""
@@ -123,7 +124,7 @@ class Config:
 
     def settings(self) -> Settings:
         """What of this the decisions depend on."""
-        local, peer = str(self.local), str(self.remote)
+        local, peer = str(self.local), str(self.remote or "")
         return Settings(
             member=self.member,
             service=self.service,
@@ -138,7 +139,7 @@ class Config:
             takeover=self.takeover,
             distrust_refused=self.distrust_refused,
             has_fence=bool(self.fence),
-            has_witness=False,
+            has_witness=bool(self.witness),
             command=comparable(self.command_text),
             rank=0 if local < peer else 1,
         )
@@ -169,7 +170,27 @@ def make_config(given: Mapping[str, Given], command: Sequence[str]) -> Config:
     and KeyError for a name that is no field of Config.
     """
     values: dict[str, Any] = {name: _READERS[name](text) for name, text in given.items()}
+    if "witness" in given:
+        _let_the_witness_decide(given, values)
     return Config(command=tuple(command), **values)
+
+
+def _let_the_witness_decide(given: Mapping[str, Given], values: dict[str, Any]) -> None:
+    """With a witness silence is never acted on, and a peer is wanted only where one is named."""
+    if values.setdefault("takeover", TakeoverPolicy.PROOF) is TakeoverPolicy.SILENCE:
+        raise ConfigError(
+            f"{given['takeover'].source}: silence and {given['witness'].source} contradict each "
+            "other, since the witness's vote decides; leave one of the two out"
+        )
+    if "remote" in given:
+        return
+    values["remote"] = None
+    for name in ("fallback", "fence"):
+        if values.get(name):
+            raise ConfigError(
+                f"{given[name].source}: without -r/--remote there is no peer to prefer or to "
+                "fence; name the peer, or leave this option out"
+            )
 
 
 def comparable(command: str) -> str:
@@ -331,6 +352,15 @@ def _read_fence(given: Given) -> str:
     return given.text
 
 
+def _read_witness(given: Given) -> str:
+    if "://" not in given.text or not given.text.isprintable():
+        raise ConfigError(
+            f"{given.source}: {_shown(given.text)} is no URL; give one, for example "
+            "witness://m3:22220 or file:///mnt/share/cluster.lease"
+        )
+    return given.text.strip()
+
+
 def _read_directory(given: Given) -> str:
     if not given.text or "\0" in given.text:
         raise ConfigError(
@@ -357,6 +387,7 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "takeover": _choice(TakeoverPolicy),
     "distrust_refused": _read_flag,
     "fence": _read_fence,
+    "witness": _read_witness,
     "stop_timeout_s": _read_span,
     "service": _read_name,
     "member": _read_name,

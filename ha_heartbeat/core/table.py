@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from ha_heartbeat.core import actions as do
 from ha_heartbeat.core import evidence, votes, witness
-from ha_heartbeat.core.state import HOLDING, NEVER, LinkState, State, view
+from ha_heartbeat.core.state import NEVER, LinkState, State, view
 from ha_heartbeat.core.types import Answered, Asked, Event, FenceDone, Phase, Wants
 
 
@@ -175,7 +175,8 @@ def peer_overlapped(s: State, e: Event, now: float) -> bool:
     p = s.peer
     if p is None or type(e) is not Answered or s.overlap_noted == (s.epoch, p.incarnation):
         return False
-    return p.phase in HOLDING or (p.overlap_s > 0 and p.overlap_epoch == s.epoch)
+    working = p.phase is Phase.WORKER or p.phase is Phase.HANDING_OVER
+    return working or (p.overlap_s > 0 and p.overlap_epoch == s.epoch)
 
 
 def fallback_due(s: State, e: Event, now: float) -> bool:

@@ -24,7 +24,7 @@ class Fence:
         self._command = config.fence
         self._environment = {
             "HA_HEARTBEAT_MEMBER": config.member,
-            "HA_HEARTBEAT_PEER": str(config.remote),
+            "HA_HEARTBEAT_PEER": str(config.remote or ""),
             "HA_HEARTBEAT_SERVICE": config.service,
         }
         self._on_event = on_event

@@ -12,10 +12,10 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ha_heartbeat import __version__
-from ha_heartbeat.config import Config
+from ha_heartbeat.config import Address, Config
 from ha_heartbeat.core import types as core
 from ha_heartbeat.core.machine import Core
 from ha_heartbeat.guardian import protocol
@@ -29,6 +29,9 @@ from ha_heartbeat.shell.listen import bind, explain_loopback
 from ha_heartbeat.shell.log import Log
 from ha_heartbeat.shell.resolve import resolve_now
 from ha_heartbeat.shell.state import StateFile, StateWriteError
+
+if TYPE_CHECKING:
+    from ha_heartbeat.shell.witness import Witness
 
 RETRY_S: Final = 1.0
 """How often what could not be written, to the state file or to stderr, is tried again."""
@@ -77,7 +80,7 @@ async def _start_and_live(config: Config) -> int:
         log.say(core.Say(core.Level.WARNING, _as_sentence(text)))
 
     StateFile.open(config.state_dir, config.service, config.local, config.member)
-    peers = await resolve_now(*config.remote)
+    peers = await resolve_now(*config.remote) if config.remote else []
     sockets = await bind(config.local, wait_s=config.wait_for_serversocket_s, on_waiting=notice)
     try:
         for peer in peers:
@@ -110,16 +113,28 @@ class Member:
         self._timer: asyncio.TimerHandle | None = None
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._fence = Fence(config, self.tell)
-        self._link = Link(
+        # Without a peer the port is a lock and nothing more: nobody is answered on it.
+        self._link = self._make_link(config.remote) if config.remote else None
+        self._witness = self._make_witness() if config.witness else None
+        self._guardian: Guardian
+
+    def _make_witness(self) -> Witness:
+        from ha_heartbeat.shell.witness import Witness  # its weight is for those who use it
+
+        config = self._config
+        return Witness(config.witness, config.service, config.interval_test_s, self.tell)
+
+    def _make_link(self, peer: Address) -> Link:
+        config = self._config
+        return Link(
             local=config.local,
-            peer=config.remote,
+            peer=peer,
             service=config.service,
             incarnation=self._incarnation,
             on_event=self.tell,
-            on_notice=notice,
+            on_notice=self._notice,
             connect_timeout_s=config.interval_test_s,
         )
-        self._guardian: Guardian
 
     async def live(self, sockets: list[socket.socket]) -> int:
         """Start with these listening sockets, live, and end in good order; the exit status."""
@@ -133,16 +148,10 @@ class Member:
             await self._guardian.start()
         except GuardianError as error:
             raise StartError(str(error)) from error
-        config = self._config
-        self._log.say(
-            core.Say(
-                core.Level.INFO,
-                f"ha-heartbeat {__version__} listens on {config.local}; its peer is "
-                f"{config.remote} (--takeover {config.takeover.value}).",
-            )
-        )
+        self._log.say(core.Say(core.Level.INFO, _greeting(self._config)))
         with stop_signals(lambda: self.tell(core.StopRequested())):
-            self._link.serve(sockets)
+            if self._link is not None:
+                self._link.serve(sockets)
             self.tell(core.Started(self._incarnation, *self._disk.epochs))
             try:
                 return await self._end
@@ -153,9 +162,13 @@ class Member:
         """Say what is left to say, then let go of the port."""
         if self._timer is not None:
             self._timer.cancel()
-        await self._link.close()
+        if self._link is not None:
+            await self._link.close()
+        if self._witness is not None:
+            await self._witness.close()
         await self._guardian.end()
-        self._link.close_listeners()
+        if self._link is not None:
+            self._link.close_listeners()
         self._fence.close()
         await self._disk.close()
         self._log.flush()
@@ -204,16 +217,20 @@ class Member:
     # -- what the core asks for --------------------------------------------------------------------
 
     def _connect(self, effect: core.Connect) -> None:
-        self._link.connect(effect.link, effect.probe)
+        if self._link is not None:
+            self._link.connect(effect.link, effect.probe)
 
     def _disconnect(self, effect: core.Disconnect) -> None:
-        self._link.disconnect(effect.link)
+        if self._link is not None:
+            self._link.disconnect(effect.link)
 
     def _send_ask(self, effect: core.SendAsk) -> None:
-        self._link.send_ask(effect.link, effect.ask)
+        if self._link is not None:
+            self._link.send_ask(effect.link, effect.ask)
 
     def _send_answer(self, effect: core.SendAnswer) -> None:
-        self._link.send_answer(effect.conn, effect.answer)
+        if self._link is not None:
+            self._link.send_answer(effect.conn, effect.answer)
 
     def _start_run(self, effect: core.StartRun) -> None:
         config = self._config
@@ -221,7 +238,7 @@ class Member:
             ("HA_HEARTBEAT_EPOCH", str(effect.epoch)),
             ("HA_HEARTBEAT_RUN", effect.run),
             ("HA_HEARTBEAT_MEMBER", config.member),
-            ("HA_HEARTBEAT_PEER", str(config.remote)),
+            ("HA_HEARTBEAT_PEER", str(config.remote or "")),
             ("HA_HEARTBEAT_SERVICE", config.service),
         )
         shell = len(config.command) == 1
@@ -243,6 +260,14 @@ class Member:
 
     def _run_fence(self, effect: core.RunFence) -> None:
         self._fence.run()
+
+    def _read_witness(self, effect: core.ReadWitness) -> None:
+        if self._witness is not None:
+            self._witness.read(effect)
+
+    def _swap_witness(self, effect: core.SwapWitness) -> None:
+        if self._witness is not None:
+            self._witness.swap(effect)
 
     def _remember(self, effect: core.Remember) -> None:
         self._disk.remember(effect.epoch_seen, effect.epoch_reserved)
@@ -277,6 +302,8 @@ DO: Final[dict[type, Callable[[Member, Any], None]]] = {
     core.StopTree: Member._stop_tree,
     core.KillTree: Member._kill_tree,
     core.RunFence: Member._run_fence,
+    core.ReadWitness: Member._read_witness,
+    core.SwapWitness: Member._swap_witness,
     core.Remember: Member._remember,
     core.RecordOverlap: Member._record_overlap,
     core.Say: Member._say,
@@ -379,6 +406,13 @@ class Disk:
             return str(error)
         self._kept = max(self._kept, self._state.epoch_reserved)
         return ""
+
+
+def _greeting(config: Config) -> str:
+    """The first line of a member's log."""
+    peer = f"its peer is {config.remote}" if config.remote else "it has no peer"
+    judge = "the witness decides" if config.witness else f"--takeover {config.takeover.value}"
+    return f"ha-heartbeat {__version__} listens on {config.local}; {peer} ({judge})."
 
 
 def _as_sentence(text: str) -> str:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ha_heartbeat.witness_server.store import Outcome, Refused, Store, Swap
 
-GATHER_S = 0.01
+GATHER_S = 0.02
 """How long the first swap of a batch waits for others; costs that much latency, saves fsyncs."""
 MAX_BATCH = 2_000
 MAX_WAITING = 20_000

@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._full = full
         self._opened = opened
         self._closed = closed
+        self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._since_s = now_s  # when it became idle, or its unfinished request began
         self._receiving = True  # in the sense of the time limit: so is one that never asked
@@ -88,7 +89,7 @@ class Connection(asyncio.Protocol):
             return
         if not self._receiving:
             self._receiving = True
-            self._since_s = asyncio.get_running_loop().time()
+            self._since_s = self._loop.time()
         if self._in_head:
             self._head_bytes += len(data)
         try:
@@ -205,20 +206,22 @@ class Connection(asyncio.Protocol):
             self._asked.clear()
             self._transport.close()
         elif not self._busy and not self._receiving:
-            self._since_s = asyncio.get_running_loop().time()
+            self._since_s = self._loop.time()
 
 
 def _encode(reply: Reply, keep: bool, head_only: bool) -> bytes:
-    lines = [_STATUS_LINES[reply.status]]
+    head = _STATUS_LINES[reply.status]
     if reply.tag:
-        lines.append(f'ETag: "{reply.tag}"\r\n')
+        head += f'ETag: "{reply.tag}"\r\n'
     if reply.status != 204:
         kind = "application/octet-stream" if reply.binary else "text/plain; charset=utf-8"
-        lines.append(f"Content-Type: {kind}\r\nContent-Length: {len(reply.body)}\r\n")
-        lines.append("Cache-Control: no-store\r\n")  # a cache would hand out old votes
+        # No store: a cache would hand out old votes.
+        head += (
+            f"Content-Type: {kind}\r\nContent-Length: {len(reply.body)}\r\n"
+            "Cache-Control: no-store\r\n"
+        )
     if reply.allow:
-        lines.append(f"Allow: {reply.allow}\r\n")
+        head += f"Allow: {reply.allow}\r\n"
     if not keep:
-        lines.append("Connection: close\r\n")
-    head = "".join(lines).encode("ascii") + b"\r\n"
-    return head if head_only else head + reply.body
+        head += "Connection: close\r\n"
+    return f"{head}\r\n".encode("ascii") + (b"" if head_only else reply.body)
