@@ -164,11 +164,10 @@ def forget_run(s: State, e: Event, now: float) -> None:
 
 def go_on(s: State, e: Event, now: float) -> None:
     """The guardian had to end the command, but the role is still ours."""
-    why = (
-        "the lease still holds"
-        if evidence.acts_on_silence(s)
-        else "nobody takes over on silence (--takeover proof)"
-    )
+    if s.settings.has_witness or evidence.acts_on_silence(s):
+        why = "the lease still holds"
+    else:
+        why = "nobody takes over on silence (--takeover proof)"
     s.say(
         Level.WARNING,
         f"This member was paused or starved, so its guardian ended the command as the lease of "

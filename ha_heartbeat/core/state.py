@@ -80,6 +80,7 @@ class State:
     heard_at: float = NEVER
     past: tuple[str, ...] = ()  # incarnations that a newer one has replaced
     peer_lease_s: float = 0.0  # the longest that a life of it has named; 0: none was heard
+    peer_lease_least_s: float = FOREVER  # and the shortest
     proved_dead_at: float = NEVER  # when the question was put that proved its last life dead
     started_at: float = NEVER
     refused_checks: int = 0  # consecutive refusals, nothing heard in between
@@ -120,6 +121,7 @@ class State:
     record: Record | None = None
     record_version: str = ""
     record_since: float = NEVER  # when this version was first read; NEVER: nothing was read yet
+    read_at: float = NEVER  # when it last answered a read
     witness_asked: bool = False  # it has answered, or failed to, at least once
     witness_vote_until: float = NEVER
 

@@ -119,7 +119,7 @@ def may_ask_for_vote(s: State, now: float) -> bool:
 
 def is_fresh(s: State, asked_at: float, now: float) -> bool:
     """Whether what was answered to a question sent at `asked_at` may still be relied on."""
-    return now - asked_at <= relied_on_s(s.settings.lease_s)
+    return now - asked_at <= relied_on_s(shorter_lease_s(s))
 
 
 def promise_blocks(s: State, now: float) -> bool:
@@ -134,21 +134,34 @@ def promise_blocks(s: State, now: float) -> bool:
 def count_proof_of_death(s: State, asked_at: float) -> None:
     """A dead peer's vote counts as ours: whoever starts there has to abstain for its lease first.
 
-    For its lease or ours, whichever is shorter; one that was never heard is taken to have ours.
+    One that was never heard is taken to have a lease as long as ours.
     """
     s.proved_dead_at = asked_at
-    lease_s = min(s.settings.lease_s, s.peer_lease_s or s.settings.lease_s)
-    s.peer_vote_until = asked_at + relied_on_s(lease_s)
+    count_peer_vote(s, asked_at)
+
+
+def count_peer_vote(s: State, asked_at: float) -> None:
+    """The peer's vote is ours, from when it was asked for."""
+    s.peer_vote_until = asked_at + relied_on_s(shorter_lease_s(s))
+
+
+def shorter_lease_s(s: State) -> float:
+    """The lease for which the peer's word can be relied on: ours or its own, whichever is shorter.
+
+    It gives its vote for ours, but if it starts anew it has forgotten that, and abstains for its
+    own.
+    """
+    return min(s.settings.lease_s, s.peer_lease_least_s)
 
 
 def note_peer_lease(s: State, lease_s: float) -> None:
     """The peer has named its lease: what was taken for granted of it may have to be corrected."""
     s.peer_lease_s = max(s.peer_lease_s, lease_s)
+    s.peer_lease_least_s = min(s.peer_lease_least_s, lease_s)
     s.abstain_until = max(s.abstain_until, s.started_at + kept_s(lease_s))
     if s.proved_dead_at != NEVER:
-        end = s.proved_dead_at + relied_on_s(min(lease_s, s.settings.lease_s))
+        count_peer_vote(s, s.proved_dead_at)
         s.proved_dead_at = NEVER
-        s.peer_vote_until = min(s.peer_vote_until, end)
 
 
 # -- the lease -------------------------------------------------------------------------------------

@@ -292,7 +292,7 @@ def _note_refusal(s: State, reason: str, wanted: Wants) -> None:
 def _note_vote(s: State, answer: Answer, asked_at: float, now: float) -> None:
     """The peer's vote counts from when it was asked for; a worker's lease goes as far."""
     if answer.vote and not answer.view.holding:
-        s.peer_vote_until = asked_at + votes.relied_on_s(s.settings.lease_s)
+        votes.count_peer_vote(s, asked_at)
         if s.phase in LEASED and now <= s.lease_until:
             votes.keep_lease(s, now)
 

@@ -44,6 +44,8 @@ def is_free(s: State, now: float) -> bool:
         if record.incarnation == s.incarnation or _holder_gone(s, record, now):
             return True
         lease_s = max(record.lease_s, s.settings.lease_s)
+    elif _looked_long_ago(s, now):
+        return False
     else:
         lease_s = max(s.settings.lease_s, s.peer_lease_s)
     return now >= s.record_since + votes.kept_s(lease_s)
@@ -149,11 +151,22 @@ def was_read(s: State, e: WitnessRead, now: float) -> bool:
         # The swap of which nobody knew had been carried out; its date is when it was sent.
         _written(s, doubt, e.version, s.doubt_sent_at, now)
         return False
-    if s.record_since == NEVER or e.version != s.record_version:
+    missed = record is None and _looked_long_ago(s, now)
+    if s.record_since == NEVER or e.version != s.record_version or missed:
         s.record, s.record_version, s.record_since = record, e.version, now
+    s.read_at = now
     if not is_ours(s):
         s.witness_vote_until = NEVER
     return True
+
+
+def _looked_long_ago(s: State, now: float) -> bool:
+    """Whether a look was missed, so that an absence seen then says nothing of the time since.
+
+    A version never comes again, but an absence does: between two looks far apart a record may have
+    been written and wiped, and its writer may still run.
+    """
+    return now - s.read_at > 2 * s.settings.check_period_s
 
 
 def was_swapped(s: State, e: WitnessSwapped, now: float) -> bool:
