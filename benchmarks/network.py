@@ -1,6 +1,8 @@
-"""The network between two members: two namespaces and a switch in a third, or the loopback.
+"""The network between members and witness: a namespace for each and one for a switch, or loopback.
 
     member a (192.0.2.1) -- veth -- bridge -- veth -- (192.0.2.2) member b
+                                      |
+                                     veth -- (192.0.2.3) witness w
 
 Everything has names of its own and is removed at the end. Where namespaces cannot be made, both
 members use 127.0.0.1, no cable can be pulled, and `description` says so.
@@ -16,7 +18,8 @@ import struct
 import subprocess
 
 MEMBERS = ("a", "b")
-ADDRESSES = {"a": "192.0.2.1", "b": "192.0.2.2"}  # RFC 5737: never a real network's
+WITNESS = "w"
+ADDRESSES = {"a": "192.0.2.1", "b": "192.0.2.2", WITNESS: "192.0.2.3"}  # RFC 5737: never a real one
 PORT = 22221
 _NETNS_FOLDER = "/run/netns"
 _CLONE_NEWNET = 0x40000000
@@ -53,14 +56,14 @@ class Loopback:
 
 
 class Namespaces:
-    """A namespace for each member, and one with the bridge between them."""
+    """A namespace for each member and for the witness, and one with the bridge between them."""
 
     can_cut = True
-    description = "two network namespaces, veth pairs to a bridge in a third"
+    description = "network namespaces, veth pairs to a bridge in one of their own"
 
     def __init__(self) -> None:
         stem = f"hb-bench-{os.getpid()}"
-        self._names = {name: f"{stem}-{name}" for name in (*MEMBERS, "switch")}
+        self._names = {name: f"{stem}-{name}" for name in (*ADDRESSES, "switch")}
         self._socket: socket.socket | None = None
         self._sequence = 0
         try:
@@ -75,7 +78,7 @@ class Namespaces:
         switch = self._names["switch"]
         _ip("-n", switch, "link", "add", "bridge", "type", "bridge", "stp_state", "0")
         _ip("-n", switch, "link", "set", "bridge", "up")
-        for member in MEMBERS:
+        for member in ADDRESSES:
             own, port = self._names[member], f"port-{member}"
             ends = ("type", "veth", "peer", "name", "cable", "netns", own)
             _ip("link", "add", port, "netns", switch, *ends)
@@ -85,7 +88,7 @@ class Namespaces:
             _ip("-n", own, "link", "set", "lo", "up")
         self._socket = _netlink_in(switch)
         self._bridge = self._index("bridge")
-        self._ports = {member: self._index(f"port-{member}") for member in MEMBERS}
+        self._ports = {member: self._index(f"port-{member}") for member in ADDRESSES}
 
     def _index(self, device: str) -> int:
         shown = _ip("-n", self._names["switch"], "-o", "link", "show", device)

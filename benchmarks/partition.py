@@ -40,10 +40,10 @@ def measure(bench: Bench) -> list[Result]:
         worker, supervisor = pair.start_both()
         for _ in range(bench.takeovers):
             time.sleep(random.uniform(*SETTLE_S))
-            before = _latest(recorder)
+            before = latest(recorder)
             cut_ns = time.monotonic_ns()
             bench.network.cut(worker.name)
-            after = pair.wait_until(lambda: _successor(recorder, before), "a takeover by silence")  # noqa: B023
+            after = pair.wait_until(lambda: successor(recorder, before), "a takeover by silence")  # noqa: B023
             silences_ns.append(after.start_ns - cut_ns)
             time.sleep(random.uniform(*CUT_S))
             worker.forget_log()
@@ -65,14 +65,16 @@ def _count(recorded: list[Recorded]) -> str:
     return f"{noted} of {len(recorded)}; with the epochs of both right: {right}"
 
 
-def _latest(recorder: Recorder) -> Run:
+def latest(recorder: Recorder) -> Run:
+    """The life of the command that began last; there is one."""
     run = recorder.latest()
     assert run is not None
     return run
 
 
-def _successor(recorder: Recorder, before: Run) -> Run | None:
-    run = _latest(recorder)
+def successor(recorder: Recorder, before: Run) -> Run | None:
+    """The life that began after that one, if there is one by now."""
+    run = latest(recorder)
     return run if run.start_ns > before.start_ns else None
 
 

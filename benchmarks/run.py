@@ -14,11 +14,19 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from benchmarks import idle, partition, processes, report, simulator, takeovers
+from benchmarks import (
+    idle,
+    partition,
+    partition_witness,
+    processes,
+    report,
+    simulator,
+    takeovers,
+)
 from benchmarks.bench import Bench
 from benchmarks.members import BenchmarkError
 from benchmarks.network import make_network
@@ -43,9 +51,13 @@ SCENARIOS: dict[str, Scenario] = {
     "stop": _takeover("SIGTERM, idle", takeovers.ask_to_stop, False),
     "stop-lasting": _takeover("SIGTERM, lasting command", takeovers.ask_to_stop_lasting, True),
     "partition": partition.measure,
+    "partition-witness": partition_witness.measure,
     "idle": idle.measure,
     "simulator": simulator.measure,
 }
+TAKEOVERS = 100
+MORE_TAKEOVERS = {"partition-witness": partition_witness.TAKEOVERS}
+"""How many unless told otherwise, and where a promise has to be seen kept more often than that."""
 SMOKE = {"takeovers": 3, "idle_s": 1.0, "simulated_runs": 3}
 
 
@@ -54,7 +66,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Measure what a member costs and how it takes over."
     )
-    parser.add_argument("-n", "--takeovers", type=int, default=100, help="a scenario (%(default)s)")
+    more = ", ".join(f"{number} for {name}" for name, number in MORE_TAKEOVERS.items())
+    parser.add_argument(
+        "-n", "--takeovers", type=int, help=f"a scenario ({TAKEOVERS}; {more})", metavar="N"
+    )
     parser.add_argument(
         "--only", action="append", choices=SCENARIOS, help="this scenario; may be repeated"
     )
@@ -74,7 +89,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(words)
     if options.smoke:
         vars(options).update(SMOKE)
-    if options.takeovers < 1:
+    if options.takeovers is not None and options.takeovers < 1:
         parser.error("at least one takeover is needed")
     return options
 
@@ -92,9 +107,11 @@ def main(words: Sequence[str]) -> int:
         try:
             with processes.uninterrupted():
                 network = make_network()
-            amount = (options.takeovers, options.idle_s, options.simulated_runs)
+            amount = (options.takeovers or TAKEOVERS, options.idle_s, options.simulated_runs)
             bench = Bench(network, build_payload(disk), disk, memory, *amount)
-            return _measure(bench, options.only or list(SCENARIOS), options.markdown, options.raw)
+            names = options.only or list(SCENARIOS)
+            more = {} if options.takeovers else MORE_TAKEOVERS
+            return _measure(bench, names, more, options.markdown, options.raw)
         finally:
             if network is not None:
                 with processes.uninterrupted():
@@ -105,7 +122,9 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _measure(bench: Bench, names: Sequence[str], markdown: str, raw: str) -> int:
+def _measure(
+    bench: Bench, names: Sequence[str], more: Mapping[str, int], markdown: str, raw: str
+) -> int:
     """Measure the scenarios of these names, print what came of it, and go on after a failure."""
     start_up_ns = measure_start_up_ns(bench.payload, os.path.join(bench.memory, "start-up"))
     head = (
@@ -119,7 +138,8 @@ def _measure(bench: Bench, names: Sequence[str], markdown: str, raw: str) -> int
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
-            results += SCENARIOS[name](bench)
+            takeovers_wanted = more.get(name, bench.takeovers)
+            results += SCENARIOS[name](bench._replace(takeovers=takeovers_wanted))
         except BenchmarkError as error:
             failed = True
             print(f"{name}: {error}", file=sys.stderr)

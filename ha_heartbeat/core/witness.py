@@ -189,10 +189,11 @@ def _written(s: State, record: Record, version: str, sent_at: float, now: float)
 
 
 def conflicted(s: State, e: WitnessConflict, now: float) -> None:
-    """Somebody else has written: see who."""
+    """Somebody else has written, or a proxy repeated what we wrote: see which."""
     if e.op != s.op or s.op_kind in (Op.NONE, Op.READ):
         return
-    s.op_kind, s.op_record = Op.NONE, None
+    s.op_kind = Op.NONE
+    s.doubt_sent_at = s.op_sent_at
     _answers(s)
     if s.phase is not Phase.STOPPED:
         _begin(s, Op.READ, now)

@@ -92,6 +92,8 @@ def _read(register: Register, effect: ReadWitness) -> Event:
         return WitnessRead(effect.op, stored.version, decode(stored.value))
     except (WitnessError, OSError, ValueError) as error:
         return WitnessFailed(effect.op, str(error))
+    except Exception as error:  # a kind that others made may raise anything: it did not answer
+        return WitnessFailed(effect.op, f"{type(error).__name__}: {error}")
 
 
 def _swap(register: Register, effect: SwapWitness) -> Event:
@@ -102,6 +104,8 @@ def _swap(register: Register, effect: SwapWitness) -> Event:
         return WitnessConflict(effect.op)
     except (WitnessError, OSError, ValueError) as error:
         return WitnessFailed(effect.op, str(error))
+    except Exception as error:  # see _read
+        return WitnessFailed(effect.op, f"{type(error).__name__}: {error}")
 
 
 # -- the record as bytes ---------------------------------------------------------------------------
@@ -140,14 +144,16 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 def _count(fields: dict[str, Any], name: str) -> int:
     value = fields.get(name)
-    if type(value) is not int or not 0 <= value <= MAX_COUNT:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
         raise ValueError(f"its record has no usable {name}")
     return value
 
 
 def _lease(fields: dict[str, Any]) -> float:
     value = fields.get("lease_s")
-    if type(value) not in (int, float) or not math.isfinite(value) or not 0 < value <= MAX_LEASE_S:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("its record has no usable lease_s")
+    if not math.isfinite(value) or not 0 < value <= MAX_LEASE_S:
         raise ValueError("its record has no usable lease_s")
     return float(value)
 

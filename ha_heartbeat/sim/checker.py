@@ -37,6 +37,7 @@ class Checker:
         self.changes = 0
         self.overlaps = 0
         self.recorded = [0, 0]
+        self.safety_only = False
 
     def live(self, host: Host) -> bool:
         """Whether anything of the host's command can do something now."""
@@ -107,7 +108,7 @@ class Checker:
             return
         since_s = world.now - world.disturbed_at
         if since_s > 2.5 * host.settings.lease_s:
-            self.fail(
+            self.fail_liveness(
                 f"{host.settings.member} took over on silence, {since_s:.3f} s after the last "
                 f"disturbance"
             )
@@ -141,3 +142,8 @@ class Checker:
     def fail(self, what: str) -> None:
         """Raise the violation."""
         raise ViolationError(f"{what} (at {self.world.now:.4f} s)")
+
+    def fail_liveness(self, what: str) -> None:
+        """The same, for what should have happened and did not."""
+        if not self.safety_only:
+            self.fail(what)

@@ -71,6 +71,7 @@ class Host:
         self.fencing = False
         self.witness_op = 0  # the last question to the witness that has ended
         self.orphans = False  # alive with no guardian
+        self.has_bound = False  # used by a mutant: one that looks before it binds
 
     # -- life and death ----------------------------------------------------------------------------
 

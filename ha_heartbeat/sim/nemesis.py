@@ -117,7 +117,7 @@ class Nemesis:
     def crash_both(self, host: Host) -> None:
         """A kill -9 of both; orphans may hold the port for longer than a lease."""
         host.crash_both()
-        if host.guardian.alive:
+        if host.guardian.alive or host.settings.distrust_refused:
             self._disturb(self.world.now + 4 * host.settings.lease_s)
         self._later(host, host.boot)
 

@@ -1,46 +1,352 @@
-"""The safety rules of the core, and how each is taken away: patches that are put on from outside.
+"""The safety rules of the core, and the edits that take each of them away.
 
-A function of this module is a mutant: its docstring is the rule, and what it returns is the patch
-that removes it. `REDUNDANT` holds those whose removal changes nothing, with the reason.
+A mutant is one rule and the change of the source that removes it. A line that is not found is an
+error: the list is to be kept with the code. `REDUNDANT` holds rules that another one covers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+import textwrap
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple
 
-from ha_heartbeat.core import actions, evidence, machine, schedule, table, votes, watch, witness
-from ha_heartbeat.core.state import NEVER, Op, State
-from ha_heartbeat.core.types import (
-    Ask,
-    Asked,
-    Event,
-    Expired,
-    GuardianLost,
-    Started,
-    Tick,
-    TreeGone,
-    View,
-    Wants,
-    WitnessFailed,
-    WitnessSwapped,
+from ha_heartbeat.core import (
+    actions,
+    evidence,
+    machine,
+    schedule,
+    table,
+    votes,
+    watch,
+    witness,
 )
+from ha_heartbeat.core.state import State
 from ha_heartbeat.sim.host import Host
 from ha_heartbeat.sim.witness import Witness
 
-Patch: TypeAlias = dict[tuple[Any, Any], Any]
-"""(module, class or dictionary; name or key) -> what stands there instead."""
 
-Mutant: TypeAlias = Callable[[], Patch]
+class Edit(NamedTuple):
+    """In `where`, a function or property, the text `old`, which occurs once, becomes `new`."""
+
+    where: str
+    old: str
+    new: str
+
+
+class Mutant(NamedTuple):
+    """A rule, as a sentence that is true of the core, and what makes it untrue."""
+
+    name: str
+    rule: str
+    edits: tuple[Edit, ...]
 
 
 @contextmanager
 def removed(mutant: Mutant) -> Iterator[None]:
-    """The core without one of its rules, until the block ends."""
-    patch = mutant()
-    before = {
-        (id(owner), name): owner[name] if isinstance(owner, dict) else vars(owner)[name]
-        for owner, name in ((Owner(o), n) for o, n in patch)
-    }
-    yield
+    """Until the block ends, the core lacks the rule, wherever its functions are referred to."""
+    changes: dict[Any, str] = {}
+    for edit in mutant.edits:
+        function = _function(edit.where)
+        source = changes.get(function) or textwrap.dedent(inspect.getsource(function))
+        if source.count(edit.old) != 1:
+            raise LookupError(f"{mutant.name}: {edit.old!r} is not once in {edit.where}")
+        changes[function] = source.replace(edit.old, edit.new)
+    before = {function: function.__code__ for function in changes}
+    try:
+        for function, source in changes.items():
+            names: dict[str, Any] = {}
+            exec(source.removeprefix("@property\n"), function.__globals__, names)
+            function.__code__ = names[function.__name__].__code__
+        yield
+    finally:
+        for function, code in before.items():
+            function.__code__ = code
+
+
+def _function(where: str) -> Any:
+    """What is meant by `module.function` or `Class.method`."""
+    place, name = where.split(".")
+    found = vars(PLACES[place]).get(name)
+    if found is None:
+        raise LookupError(f"there is no {where}")
+    return found.fget if isinstance(found, property) else found
+
+
+PLACES: Final[dict[str, Any]] = {
+    "Host": Host,
+    "State": State,
+    "Witness": Witness,
+    "actions": actions,
+    "evidence": evidence,
+    "machine": machine,
+    "schedule": schedule,
+    "table": table,
+    "votes": votes,
+    "watch": watch,
+    "witness": witness,
+}
+
+
+def _mutant(name: str, rule: str, *edits: tuple[str, str, str]) -> Mutant:
+    return Mutant(name, rule, tuple(Edit(*e) for e in edits))
+
+
+MUTANTS: Final = (
+    # -- leases and votes --------------------------------------------------------------------------
+    _mutant(
+        "drift",
+        "each side of a vote allows for clocks that differ by 1 %",
+        ("votes.relied_on_s", "(1 - DRIFT)", "1"),
+        ("votes.kept_s", "(1 + DRIFT)", "1"),
+    ),
+    _mutant(
+        "deadline",
+        "the tree is dead before the lease ends",
+        ("votes.ending_times", "kill_at = lease_until - ", "kill_at = lease_until + lease_s * 0.2 + "),
+    ),
+    _mutant(
+        "lapse",
+        "a worker whose lease has run out asks before it goes on",
+        ("evidence.may_have_been_replaced", "now > s.lease_until and", "False and"),
+    ),
+    _mutant(
+        "lease-without-votes",
+        "with a witness the lease reaches as far as a second vote does",
+        ("votes.keep_lease", "if s.settings.has_witness:", "if False:"),
+    ),
+    _mutant(
+        "vote-date",
+        "a peer's vote counts from when it was asked for, not from when it came",
+        ("watch._note_vote", "count_peer_vote(s, asked_at)", "count_peer_vote(s, now)"),
+    ),
+    _mutant(
+        "witness-vote-date",
+        "the witness's vote counts from when the swap was sent, not from when it was answered",
+        ("witness._written", "sent_at + votes", "now + votes"),
+    ),
+    _mutant(
+        "fresh",
+        "an answer older than a lease gives nothing",
+        ("votes.is_fresh", "return now - asked_at <=", "return True or now <="),
+    ),
+    _mutant(
+        "forget-questions",
+        "an answer to a question put in another role gives nothing",
+        ("watch.forget_questions", "s.asks = ()", "pass"),
+    ),
+    _mutant(
+        "promise-kept",
+        "a vote is a promise that lasts for the asker's lease",
+        ("votes.promise", "s.promised_until = max(s.promised_until, now + kept_s(ask.lease_s))", ""),
+    ),
+    _mutant(
+        "promise-length",
+        "a promise lasts for the lease of the one who asked, not of the one who answers",
+        ("votes.promise", "kept_s(ask.lease_s)", "kept_s(s.settings.lease_s)"),
+    ),
+    _mutant(
+        "promise-and-candidacy",
+        "who has promised its vote does not ask for the other's",
+        ("votes.may_ask_for_vote", "and now >= s.promised_until", ""),
+    ),
+    _mutant(
+        "promise-and-silence",
+        "who has promised its vote does not act on silence before the promise has run out",
+        ("evidence.silence_due_at", "s.promised_until, ", ""),
+    ),
+    _mutant(
+        "cross-votes",
+        "two that have voted for each other at once both stay supervisors",
+        ("votes.promise_blocks", "return s.promised", "return False and s.promised"),
+    ),
+    _mutant(
+        "vote-while-tree",
+        "who is worker, or has anything of its tree alive, votes for nobody",
+        ("votes.answer_to", "if own.holding:", "if False:"),
+    ),
+    _mutant(
+        "vote-during-claim",
+        "who has asked for the witness's vote does not vote for its peer meanwhile",
+        ("votes.answer_to", "if s.op_kind is Op.CLAIM:", "if False:"),
+    ),
+    _mutant(
+        "claim-and-promise",
+        "the witness's vote is not used when the peer was promised ours meanwhile",
+        ("table.clear_to_run", "now >= s.promised_until and", ""),
+    ),
+    _mutant(
+        "late-election",
+        "the witness's vote is not used after it has run out",
+        ("table.clear_to_run", "and now <= s.witness_vote_until", ""),
+    ),
+    _mutant(
+        "overtaken-question",
+        "no vote is given for a question that its asker has overtaken",
+        ("watch._hear", "return False", "return True"),
+    ),
+    # -- a start -----------------------------------------------------------------------------------
+    _mutant(
+        "abstention",
+        "who has just started remembers no promise, and abstains for a lease",
+        ("evidence.silence_due_at", "silent_since(s)", "s.heard_at"),
+        ("evidence.silence_due_at", ", s.abstain_until", ""),
+    ),
+    _mutant(
+        "bind-before-looking",
+        "a member binds its port before it looks for its peer",
+        ("Host.port_held", "self.core is not None", "self.has_bound"),
+    ),
+    _mutant(
+        "port-held-by-tree",
+        "every process of the tree holds the port",
+        ("Host.port_held", " or self.guardian.alive", ""),
+    ),
+    _mutant(
+        "past-lives",
+        "what a replaced incarnation said late is not news",
+        ("watch._retire", "s.past = (*s.past, incarnation)[-PAST_INCARNATIONS:]", "pass"),
+    ),
+    # -- the tree ----------------------------------------------------------------------------------
+    _mutant(
+        "release-after-tree",
+        "the role is released when nothing of the tree is alive",
+        ("table.fallback_due_and_idle", "not s.tree_alive and ", ""),
+    ),
+    _mutant(
+        "run-after-tree",
+        "who wins the role has nothing of an earlier tree alive",
+        ("State.tree_alive", 'return self.run != "" or', "return False and"),
+    ),
+    _mutant(
+        "late-expiry",
+        "a report of the guardian about an earlier run ends no later one",
+        ("machine._expired", "if e.latest != s.latest_run:", "if False:"),
+    ),
+    # -- evidence ----------------------------------------------------------------------------------
+    _mutant(
+        "heard-since",
+        "a refusal is void when the peer was heard after the question was sent",
+        ("evidence.refusal_objection", "if s.heard_at >= s.link_since:", "if False:"),
+        ("evidence.refusal_objection", "if s.inbound and", "if False and"),
+    ),
+    _mutant(
+        "old-refusal",
+        "a refusal older than a lease proves nothing",
+        ("evidence.refusal_objection", "if now - s.link_since >", "if False and now >"),
+    ),
+    _mutant(
+        "shorter-lease",
+        "the peer's word is relied on for the shorter of the two leases",
+        ("votes.shorter_lease_s", "min(s.settings.lease_s, s.peer_lease_least_s)", "s.settings.lease_s"),
+    ),
+    _mutant(
+        "asked-into-silence",
+        "silence counts only if it was asked into often enough",
+        ("evidence.is_silent", "s.unanswered >= s.settings.check_count and", ""),
+    ),
+    _mutant(
+        "longer-lease",
+        "silence lasts for the longer of the two leases before it is judged",
+        ("evidence.silence_due_at", "max(s.settings.lease_s, s.peer_lease_s)", "s.settings.lease_s"),
+    ),
+    _mutant(
+        "proof-policy",
+        "--takeover proof does not act on silence",
+        ("evidence.acts_on_silence", "s.settings.takeover is TakeoverPolicy.SILENCE and", ""),
+    ),
+    _mutant(
+        "silence-with-witness",
+        "with a witness silence alone gives nothing",
+        (
+            "evidence.acts_on_silence",
+            "s.settings.takeover is TakeoverPolicy.SILENCE and not",
+            "s.settings.takeover is TakeoverPolicy.SILENCE or",
+        ),
+    ),
+    _mutant(
+        "heard-since-fence",
+        "a fence's success is void when the peer was heard after it was started",
+        ("table.heard_since_fence", "return s.heard_at >=", "return False and s.heard_at >="),
+    ),
+    _mutant(
+        "late-fence",
+        "with a witness, a fence that took longer than a lease gives no vote of the peer's",
+        ("table.fenced_too_late", "fenced(s, e, now)", "False"),
+    ),
+    # -- the witness -------------------------------------------------------------------------------
+    _mutant(
+        "unchanged-record",
+        "a record may be taken after it has stood unchanged for a lease",
+        ("witness.is_free", "lease_s = max(record.lease_s, s.settings.lease_s)", "return True"),
+    ),
+    _mutant(
+        "absent-record",
+        "a missing record may be written after it has been missing for a lease",
+        ("witness.is_free", "lease_s = max(s.settings.lease_s, s.peer_lease_s)", "return True"),
+    ),
+    _mutant(
+        "record-lease",
+        "a record stands for the lease of its holder, if that is the longer one",
+        ("witness.is_free", "max(record.lease_s, s.settings.lease_s)", "s.settings.lease_s"),
+    ),
+    _mutant(
+        "interrupted-absence",
+        "an absence between two looks far apart may have been interrupted",
+        ("witness._missed_some", "return record", "return False and record"),
+    ),
+    _mutant(
+        "compare-and-swap",
+        "the witness swaps the version that was expected, and no other",
+        ("Witness._swap", "if effect.expected != self.version:", "if False:"),
+    ),
+    _mutant(
+        "conflict",
+        "a conflict is no vote",
+        ("witness.conflicted", "s.op_kind, s.op_record =", "_written(s, s.op_record, s.record_version, s.op_sent_at, now)\n    s.op_kind, s.op_record ="),
+    ),
+    _mutant(
+        "holder-heard",
+        "the peer's record may be taken while its vote for us lasts, and no longer",
+        ("witness._holder_gone", "and now < s.peer_vote_until", ""),
+    ),
+    _mutant(
+        "peer-silent-before-claim",
+        "the witness is asked for its vote when the peer is silent",
+        ("witness.may_claim", "and evidence.is_silent(s, now)", ""),
+    ),
+    _mutant(
+        "vote-lost",
+        "who has no peer stops when the record names another",
+        ("table.vote_lost", "return not", "return False and not"),
+    ),
+    # -- epochs ------------------------------------------------------------------------------------
+    _mutant(
+        "epoch-granted",
+        "the next epoch is above the one that the peer can have taken on our vote",
+        ("watch.reserve_epoch", "max(s.epoch_seen, s.epoch_granted)", "s.epoch_seen"),
+    ),
+    _mutant(
+        "epoch-parity",
+        "the two members choose even and odd epochs",
+        ("votes.next_epoch", "return epoch if epoch % 2 == rank else epoch + 1", "return epoch"),
+    ),
+    _mutant(
+        "epoch-heard",
+        "the next epoch is above every one that was heard of",
+        ("watch.learn_epoch", "if epoch > s.epoch_seen:", "if False:"),
+    ),
+    _mutant(
+        "epoch-kept",
+        "the next epoch is above those used before a restart",
+        ("machine._started", "s.epoch_seen = max(e.epoch_seen, e.epoch_reserved)", "s.epoch_seen = 0"),
+    ),
+    _mutant(
+        "epochs-of-the-witness",
+        "a refused start asks the witness for its epochs before it becomes worker",
+        ("table.epochs_unknown", "return s.settings", "return False and s.settings"),
+    ),
+)
+
+REDUNDANT: Final[tuple[Mutant, ...]] = ()

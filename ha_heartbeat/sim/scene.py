@@ -77,7 +77,7 @@ def random_scene(rng: Random) -> Scene:
         modes=(_mode(modes[0]), _mode(modes[1])),
         fallbacks=(bool(fallbacks[0]), bool(fallbacks[1])),
         intervals_test_s=(interval_s, 2 * interval_s if differ else interval_s),
-        check_count=rng.choice((1, 2, 3, 3, 3, 5)),
+        check_count=rng.choice((2, 3, 3, 3, 5) if has_witness else (1, 2, 3, 3, 3, 5)),
         interval_commands_s=3 * interval_s,
         stop_timeout_s=rng.choice((0.1, 1.0, 10.0)) * interval_s,
         distrust_refused=rng.random() < 0.1,

@@ -78,7 +78,7 @@ class World:
                 f"{h.settings.member} {h.core.state.phase.value if h.core else 'down'}"
                 for h in self.hosts
             )
-            self.checker.fail(f"not settled {bound_s:g} s after {after}: {states}")
+            self.checker.fail_liveness(f"not settled {bound_s:g} s after {after}: {states}")
 
     def bound_s(self) -> float:
         """The longest that settling may take: leases to run out, trees to end, checks to come.
@@ -97,7 +97,7 @@ class World:
         changes = self.checker.changes
         self.timeline.run_until(self.now + self.rng.random() * 2 * interval_s)
         if self.checker.changes != changes:
-            self.checker.fail("a settled pair switched")
+            self.checker.fail_liveness("a settled pair switched")
 
     # -- traces ------------------------------------------------------------------------------------
 

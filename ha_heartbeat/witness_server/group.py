@@ -60,6 +60,7 @@ class GroupCommit:
         )
         self._scheduled = bool(self._waiting)
         if self._scheduled:
-            asyncio.get_running_loop().call_soon(self._start_batch)
+            wait_s = 0.0 if len(self._waiting) >= MAX_BATCH else GATHER_S
+            asyncio.get_running_loop().call_later(wait_s, self._start_batch)
         for (_swap, done), outcome in zip(batch, outcomes, strict=True):
             done(outcome)

@@ -368,7 +368,7 @@ class _Dialler:
             raise OSError(f"{host} cannot be a host's name") from None
 
     def _secured(self, plain: socket.socket, deadline_s: float) -> socket.socket:
-        import ssl  # only here: 5 MiB that a member without https does not need
+        import ssl  # only here: http:// works with a Python built without it, too
 
         if self._context is None:
             self._context = ssl.create_default_context()

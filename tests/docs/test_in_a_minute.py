@@ -94,7 +94,7 @@ def terminals(tmp_path: Path) -> Iterator[list[Terminal]]:
 def test_in_a_minute(terminals: list[Terminal]) -> None:
     one, two = terminals
     one.start()
-    one.says("refused the connection: its process tree is gone. Becoming worker")
+    one.says("refused the connection: nothing of it is running. Becoming worker")
     one.says(r"^run \d+\.1$|\nrun \d+\.1\n")
     two.start()
     two.says("is worker, epoch .* Supervising it")

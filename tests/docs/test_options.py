@@ -7,10 +7,15 @@ import re
 from ha_heartbeat import cli
 from ha_heartbeat.config import Config
 from ha_heartbeat.core.state import State, terms
-from ha_heartbeat.core.votes import kept_s, lease_from
+from ha_heartbeat.core.votes import ending_times, kept_s, relied_on_s
 from tests.docs.pages import OPERATING, README, blocks, prose, rows, section
 
-ELSEWHERE = {"member": "the local address", "state_dir": "see below", "fence": "none"}
+ELSEWHERE = {
+    "member": "the local address",
+    "state_dir": "see below",
+    "fence": "none",
+    "witness": "none",
+}
 """Defaults that are not the same everywhere, or that are nothing."""
 
 
@@ -77,7 +82,8 @@ def test_the_table_of_times() -> None:
         settings = Config(
             interval_test_s=interval_s, check_count=int(count), state_dir="here", command=("ls",)
         ).settings()
-        _, term_at, kill_at = lease_from(State(settings, terms(settings)), 0.0)
+        state = State(settings, terms(settings))
+        term_at, kill_at = ending_times(state, relied_on_s(settings.lease_s))
         told = [lease_s, silent_s, term_s, kill_s]
         true = [settings.lease_s, kept_s(settings.lease_s), term_at, kill_at]
         for a, b in zip(told, true, strict=True):

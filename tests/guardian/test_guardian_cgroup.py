@@ -109,7 +109,8 @@ def test_a_run_is_in_the_group_of_its_guardian_which_goes_with_it(own: str, rig:
     member = rig("linux")
     member.say(
         shell(
-            "until grep -q ha-heartbeat /proc/self/cgroup; do :; done; setsid sleep 600 & cat /proc/self/cgroup"
+            "until grep -q ha-heartbeat /proc/self/cgroup; do :; done; "
+            "setsid sleep 600 & cat /proc/self/cgroup"
         )
     )
     member.expect(Started)

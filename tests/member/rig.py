@@ -101,6 +101,7 @@ class Member:
         self.name = name
         self.mark = mark
         self.log_path = log
+        self.asked = False
         with log.open("ab") as err, log.with_suffix(".out").open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-S", "-E", str(ROOT / "ha_heartbeat.py"), *arguments],
@@ -182,6 +183,7 @@ class Member:
 
     def terminate(self) -> None:
         """Ask it to stop."""
+        self.asked = True
         self.process.terminate()
 
     def ended(self) -> int:
@@ -229,12 +231,14 @@ class Rig:
         *options: str,
         command: tuple[str, ...] | str = "",
         name: str = "",
+        has_peer: bool = True,
     ) -> Member:
         """Start member `number` of the pair 1 and 2; by default its command never ends."""
         name = name or f"m{number}"
         words = command or self.work()
         arguments = [
-            *("-l", self.address(number), "-r", self.address(3 - number)),
+            *("-l", self.address(number)),
+            *(("-r", self.address(3 - number)) if has_peer else ()),
             *("--member", name, "--state-dir", str(self.place / "state")),
             *("-t", "1", "-i", "0.2", "--stop-timeout", "5"),
             *options,
@@ -287,10 +291,15 @@ class Rig:
         """What must be true of every history."""
         assert not history.faults(self.runs())
 
+    def ask_to_end(self) -> None:
+        """Tell every member to stop that was not told yet."""
+        for member in self.members:
+            if not member.asked:
+                member.terminate()
+
     def finish(self) -> None:
         """Stop every member as an operator would; all must end, and nothing be left."""
-        for member in self.members:
-            member.terminate()
+        self.ask_to_end()
         for member in self.members:
             member.ended()
         left = self.left()

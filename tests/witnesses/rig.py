@@ -131,6 +131,7 @@ class _Conforming(BaseHTTPRequestHandler):
     """The least of what RFC 9110 asks of a witness; the ETag is made from a count and the value."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = 65_536  # one packet for an answer
     server: ConformingServer
 
     def do_GET(self) -> None:

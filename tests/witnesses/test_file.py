@@ -158,7 +158,7 @@ def test_a_read_only_share(tmp_path: Path) -> None:
         register = FileRegister(f"file://{share}/ha/record", "web", LIMIT_S)
         version = register.swap(None, b"one")
         subprocess.run(["mount", "-o", "remount,ro", str(share)], check=True)
-        with pytest.raises(WitnessError, match="make .* writable"):
+        with pytest.raises(WitnessError, match=r"make .* writable"):
             register.swap(version, b"two")
         assert register.read() == (b"one", version)
 

@@ -237,12 +237,14 @@ def test_a_missing_record_is_none() -> None:
 def test_the_password_is_sent_and_never_shown() -> None:
     with script(answer("403 Forbidden")) as server:
         url = server.url.replace("http://", "http://me:se%40cret@")
-        with closing(HttpRegister(url, LIMIT_S)) as register:
-            with pytest.raises(WitnessError) as caught:
-                register.read()
+        with (
+            closing(HttpRegister(url, LIMIT_S)) as register,
+            pytest.raises(WitnessError) as caught,
+        ):
+            register.read()
         assert b"\r\nAuthorization: Basic bWU6c2VAY3JldA==\r\n" in server.requests[0]
     assert "cret" not in str(caught.value)
-    assert "me" not in str(caught.value).replace("message", "")
+    assert "me:" not in str(caught.value)
 
 
 def test_nobody_listens() -> None:
@@ -299,7 +301,7 @@ def test_a_version_of_another_kind_is_refused_before_anything_is_sent(version: s
     ],
 )
 def test_urls_that_cannot_be_used(url: str) -> None:
-    with pytest.raises(WitnessUrlError, match="^the witness "):
+    with pytest.raises(WitnessUrlError, match=r"^the witness "):
         read_target(url)
 
 

@@ -1,0 +1,67 @@
+"""The third voter as a real process, in a network namespace of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from benchmarks import processes
+from benchmarks.members import LOOK_S, SCRIPT, BenchmarkError
+from benchmarks.network import ADDRESSES, WITNESS, Namespaces
+
+PORT = 22220
+START_S = 15.0
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Witness:
+    """Our own server where its extra is installed, else the least one that conforms."""
+
+    def __init__(self, network: Namespaces, folder: str) -> None:
+        host = ADDRESSES[WITNESS]
+        os.mkdir(folder)
+        if _has_extra():
+            self.description = "ha-heartbeat-witness"
+            store = os.path.join(folder, "witness.sqlite3")
+            address = ("--listen", f"{host}:{PORT}", "--store", store)
+            words = ("-m", "ha_heartbeat.witness_server", *address)
+        else:
+            self.description = "a server of the benchmark, in memory"
+            words = (os.path.join(HERE, "register_server.py"), host, str(PORT))
+        self.url = f"witness://{host}:{PORT}"
+        self._log_path = os.path.join(folder, "log")
+        with processes.uninterrupted(), open(self._log_path, "ab") as log:
+            self._process = subprocess.Popen(
+                [*network.inside(WITNESS), sys.executable, *words],
+                cwd=os.path.dirname(SCRIPT),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_until_it_answers(self) -> None:
+        """Raises BenchmarkError when it does not within a while."""
+        end_s = time.monotonic() + START_S
+        while "answers on" not in (said := self._said()):
+            if self._process.poll() is not None or time.monotonic() > end_s:
+                raise BenchmarkError(f"the witness did not start\n{said}")
+            time.sleep(LOOK_S)
+
+    def _said(self) -> str:
+        with open(self._log_path, errors="replace") as log:
+            return log.read()
+
+    def close(self) -> None:
+        """End it."""
+        with processes.uninterrupted():
+            self._process.kill()
+            self._process.wait()
+
+
+def _has_extra() -> bool:
+    """Members and this benchmark run without site-packages; the server needs them."""
+    words = (sys.executable, "-c", "import httptools")
+    return not subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode
