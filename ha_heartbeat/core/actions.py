@@ -116,7 +116,8 @@ def _become_worker(s: State, now: float, proof: Evidence, why: str) -> None:
     s.worker_since = now
     votes.free_promise(s)
     s.take_back("silent", "peer-gone", "preferred", "leftovers")
-    if s.peer is None or s.peer.phase is Phase.STOPPED or now > s.heard_at:
+    spoke = proof is Evidence.VOTED or proof is Evidence.RELEASED
+    if not spoke or s.peer is None or s.peer.phase is Phase.STOPPED:
         s.said |= {"peer-gone"}  # that nobody supervises follows from what is said here
     s.say(Level.INFO, f"{why} Becoming worker, epoch {s.epoch}.")
     votes.keep_lease(s, now)

@@ -57,10 +57,12 @@ class Guardian:
         if not self.present:
             self.host.tell_later(RunFailed(run, "There is no guardian at the moment."))
             return
+        world = self.host.world
+        if self.run:
+            world.checker.fail(f"run {run} is started while {self.run} is alive")
         self.run = self.latest = run
         self.stopping = False
         self.generation += 1
-        world = self.host.world
         world.timeline.at(world.now + self.command.lasts_s, self._finish, self.generation)
         self._watch_deadline()
         world.checker.lives(self.host)

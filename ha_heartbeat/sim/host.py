@@ -71,7 +71,7 @@ class Host:
         self.fencing = False
         self.witness_op = 0  # the last question to the witness that has ended
         self.orphans = False  # alive with no guardian
-        self.has_bound = False  # used by a mutant: one that looks before it binds
+        self.booted_at = 0.0
 
     # -- life and death ----------------------------------------------------------------------------
 
@@ -95,6 +95,7 @@ class Host:
         self.inbox.clear()
         self.guardian.latest = ""
         self.guardian.present = True
+        self.booted_at = self.world.now
         self.core = Core(self.settings, strict=True)
         self.world.trace(self, "starts")
         self.tell(Started(f"{self.index}.{self.life}", *self.disk))
@@ -361,26 +362,31 @@ class Host:
         self.guardian.kill()
 
     def _fence(self, effect: RunFence) -> None:
+        """It ends the peer at some time or does not, and ends itself some time later."""
         world = self.world
+        random = world.rng.random
         self.fencing = True
-        world.timeline.at(
-            world.now + world.rng.random() * self.settings.lease_s, self._fenced, self.life
-        )
+        lease_s = self.settings.lease_s
+        acts_at = world.now + random() * lease_s
+        works = random() < 0.5
+        if works:
+            world.timeline.at(acts_at, self._fence_acts, self.life)
+        ends_at = acts_at + world.rng.choice((0.0, random(), 2 * random())) * lease_s
+        world.timeline.at(ends_at, self._fenced, self.life, works)
 
-    def _fenced(self, life: int) -> None:
-        """The fence command ends, if its member still lives; the fenced host boots again."""
-        if life != self.life:
-            return
-        self.fencing = False
-        world = self.world
-        if world.rng.random() < 0.5:
+    def _fence_acts(self, life: int) -> None:
+        """If its member still lives, the peer is off, and boots again."""
+        if life == self.life:
             peer = self.peer
             peer.power_off()
-            boot_s = world.rng.random() * self.settings.lease_s
-            world.timeline.at(world.now + boot_s, peer.power_on)
-            self.tell(FenceDone(True, "exit status 0"))
-        else:
-            self.tell(FenceDone(False, "exit status 1"))
+            boot_s = self.world.rng.random() * self.settings.lease_s
+            self.world.timeline.at(self.world.now + boot_s, peer.power_on)
+
+    def _fenced(self, life: int, works: bool) -> None:
+        """The fence command ends, if its member still lives."""
+        if life == self.life:
+            self.fencing = False
+            self.tell(FenceDone(works, f"exit status {0 if works else 1}"))
 
     def _read_witness(self, effect: ReadWitness) -> None:
         self.world.witness.read(self, effect.op)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ha_heartbeat.core.types import Phase
+from ha_heartbeat.sim.stories import Stories
 
 if TYPE_CHECKING:
     from ha_heartbeat.sim.host import Host
     from ha_heartbeat.sim.world import World
+
+
+STORIES: Final = 0.25
+"""How many of the episodes follow a plan."""
 
 
 class Nemesis:
@@ -19,6 +24,7 @@ class Nemesis:
         self.world = world
         self.rng = world.rng
         self.episode = 0
+        self.stories = Stories(self)
         self.faults: tuple[Callable[[Host], None], ...] = (
             self.crash,
             self.crash,
@@ -46,6 +52,9 @@ class Nemesis:
     def strike(self) -> None:
         """Let some faults happen, and time pass."""
         world = self.world
+        if self.rng.random() < STORIES:
+            self.stories.tell()
+            return
         for _ in range(self.rng.choice((1, 1, 1, 2, 3, 4))):
             host = self._victim()
             self.rng.choice(self.faults)(host)

@@ -196,7 +196,7 @@ MUTANTS: Final = (
     _mutant(
         "bind-before-looking",
         "a member binds its port before it looks for its peer",
-        ("Host.port_held", "self.core is not None", "self.has_bound"),
+        ("Host.port_held", "self.core is not None", "(self.core and self.world.now > self.booted_at + 0.002)"),
     ),
     _mutant(
         "port-held-by-tree",

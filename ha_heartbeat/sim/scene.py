@@ -68,7 +68,7 @@ def random_scene(rng: Random) -> Scene:
     interval_s = rng.choice((0.1, 1.0, 10.0))
     pairs = ((0, 0), (0, 0), (1, 0), (0, 1), (1, 1))
     modes, fallbacks = rng.choice(pairs), rng.choice(pairs)
-    differ = rng.random() < 0.1
+    other_interval_s = interval_s * rng.choice((1, 1, 1, 1, 1, 1, 1, 1, 2, 0.5))
     has_witness = rng.random() < 0.5
     policies = (TakeoverPolicy.SILENCE, TakeoverPolicy.PROOF)
     return plain_scene(
@@ -76,14 +76,14 @@ def random_scene(rng: Random) -> Scene:
         has_witness=has_witness,
         modes=(_mode(modes[0]), _mode(modes[1])),
         fallbacks=(bool(fallbacks[0]), bool(fallbacks[1])),
-        intervals_test_s=(interval_s, 2 * interval_s if differ else interval_s),
+        intervals_test_s=(interval_s, other_interval_s),
         check_count=rng.choice((2, 3, 3, 3, 5) if has_witness else (1, 2, 3, 3, 3, 5)),
         interval_commands_s=3 * interval_s,
         stop_timeout_s=rng.choice((0.1, 1.0, 10.0)) * interval_s,
         distrust_refused=rng.random() < 0.1,
         has_fence=rng.random() < 0.2,
         command=Command(
-            lasts_s=rng.choice((0.0, 0.3, 3.0, 1e9)) * interval_s,
+            lasts_s=rng.choice((0.0, 0.3, 3.0, 1e9, 1e9)) * interval_s,
             ends_s=rng.choice((0.0, 0.0, 0.3 * interval_s, DEAF)),
             leaves=rng.choice((0.0, 0.0, 0.5)),
         ),
@@ -96,4 +96,5 @@ def _mode(worker: int) -> Mode:
 
 
 def _clock(rng: Random) -> LocalClock:
-    return LocalClock(1 + rng.uniform(-0.0049, 0.0049), rng.uniform(0, 1e5))
+    rate = rng.choice((rng.uniform(-1, 1), -1, 1))
+    return LocalClock(1 + 0.0049 * rate, rng.uniform(0, 1e5))

@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>\r\n"
 FLOOD = os.urandom(65536)
@@ -55,11 +56,13 @@ def trickles(conn: socket.socket) -> None:
         pause.wait(0.02)
 
 
-ALL = (never_answers, speaks_http, resets, floods, floods_lines, hangs_up, trickles)
+Behaviour: TypeAlias = Callable[[socket.socket], None]
+CALM: tuple[Behaviour, ...] = (never_answers, speaks_http, resets, hangs_up, trickles)
+FLOODS: tuple[Behaviour, ...] = (floods, floods_lines)
 
 
 @contextlib.contextmanager
-def at(bound: socket.socket, behave: Callable[[socket.socket], None]) -> Iterator[list[int]]:
+def at(bound: socket.socket, behave: Behaviour) -> Iterator[list[int]]:
     """Listen on that socket, with that behaviour; yields a list with an entry for each visit."""
     bound.listen(64)
     visits: list[int] = []

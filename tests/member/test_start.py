@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
 
 from tests.member.rig import Rig, holds_for, wait_for
 
 
-@pytest.mark.parametrize("turn", range(10))
-def test_together(rig: Rig, turn: int) -> None:
-    order = (1, 2) if turn % 2 else (2, 1)
-    options = ("--takeover", "proof" if turn % 3 else "silence")
-    one, two = (rig.member(number, *options) for number in order)
-    worker, other = rig.settle(one, two)
-    holds_for(0.2, lambda: worker.is_worker and other.is_supervisor, "the roles stay")
-    assert not other.said("Becoming worker")
-    assert worker.said("Becoming worker") == 1
-    assert len(rig.runs()) == 1
+def test_together(rigs: Callable[[int], list[Rig]]) -> None:
+    started = []
+    for turn, rig in enumerate(rigs(10)):
+        order = (1, 2) if turn % 2 else (2, 1)
+        options = ("--takeover", "proof" if turn % 3 else "silence")
+        one, two = (rig.member(number, *options) for number in order)
+        started.append((rig, one, two))
+    pairs = [rig.settle(one, two) for rig, one, two in started]
+    holds_for(
+        0.3,
+        lambda: all(worker.is_worker and other.is_supervisor for worker, other in pairs),
+        "the roles stay",
+    )
+    for (rig, _, _), (worker, other) in zip(started, pairs, strict=True):
+        assert not other.said("Becoming worker")
+        assert worker.said("Becoming worker") == 1
+        assert len(rig.runs()) == 1
 
 
-@pytest.mark.parametrize("modes", [(), (1,), (2,), (1, 2)])
-def test_worker_mode(rig: Rig, modes: tuple[int, ...]) -> None:
+def test_worker_mode(rigs: Callable[[int], list[Rig]]) -> None:
     """On one of the two it decides between two that both look; whoever runs already stays."""
-    members = {n: rig.member(n, *(("-m", "WORKER") if n in modes else ())) for n in (1, 2)}
-    worker, other = rig.settle(members[1], members[2])
-    if len(modes) == 1 and worker.said("does not run and voted"):
-        assert worker is members[modes[0]]
-    elif len(modes) != 1 and worker.said("does not run and voted"):
-        assert worker is members[1], "by name"
-    assert not other.said("Becoming worker")
+    kinds: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
+    started = [
+        (modes, rig, {n: rig.member(n, *(("-m", "WORKER") if n in modes else ())) for n in (1, 2)})
+        for modes, rig in zip(kinds, rigs(4), strict=True)
+    ]
+    for modes, rig, members in started:
+        worker, other = rig.settle(members[1], members[2])
+        if worker.said("does not run and voted"):
+            assert worker is members[modes[0] if len(modes) == 1 else 1]
+        assert not other.said("Becoming worker")
 
 
 def test_worker_mode_asks_a_worker_that_keeps_it(rig: Rig) -> None:
