@@ -15,10 +15,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ha_heartbeat import __version__
 from ha_heartbeat.config import Config, ConfigError, Given, default_state_dir, make_config
+from ha_heartbeat.core.types import Settings
+
+if TYPE_CHECKING:
+    from ha_heartbeat.core.bounds import Outcome
 
 PROGRAM = "ha-heartbeat"
 EXIT_OK = 0
@@ -138,6 +142,7 @@ OPTIONS = (
     ),
     Option("log_format", "", "log-format", "text|json", "how the log on stderr looks", "json"),
     Option("verbose", "v", "verbose", "", "log every check, too"),
+    Option("check_config", "", "check-config", "", "say what these options amount to, and exit"),
     Option("help", "h", "help", "", "show this help and exit"),
     Option("version", "", "version", "", "show the version and exit"),
 )
@@ -149,7 +154,7 @@ _BY_SHORT = {option.short: option for option in OPTIONS if option.short}
 class Parsed(NamedTuple):
     """The arguments taken apart: texts by field of Config, the command, and what to show instead.
 
-    `show` is "help" or "version" when one of these was asked for, "" otherwise.
+    `show` is "help", "version" or "check_config" when one of these was asked for, "" otherwise.
     """
 
     given: dict[str, Given]
@@ -165,6 +170,7 @@ def parse(argv: Sequence[str]) -> Parsed:
     """
     given: dict[str, Given] = {}
     words = list(argv)
+    show = ""
     at = 0
     while at < len(words):
         word = words[at]
@@ -177,8 +183,11 @@ def parse(argv: Sequence[str]) -> Parsed:
         for option, text in found:
             if option.name in {"help", "version"}:
                 return Parsed({}, (), option.name)
-            given[option.name] = Given(text, option.label)
-    return Parsed(given, tuple(words[at:]), "")
+            if option.name == "check_config":
+                show = option.name
+            else:
+                given[option.name] = Given(text, option.label)
+    return Parsed(given, tuple(words[at:]), show)
 
 
 def _read_word(words: list[str], at: int) -> tuple[list[tuple[Option, str]], int]:
@@ -320,12 +329,81 @@ def _main(argv: Sequence[str]) -> int:
         return _print(help_text())
     if parsed.show == "version":
         return _print(f"{PROGRAM} {__version__}\n")
+    if parsed.show:
+        return _check(make_config(parsed.given, parsed.command or ("true",)))
     return _run(make_config(parsed.given, parsed.command))
 
 
+def _check(config: Config) -> int:
+    """Print what the options amount to; list the objections to them."""
+    from ha_heartbeat.core import bounds  # only here and before a start: not needed for --help
+
+    settings = config.settings()
+    status = _print(_report(settings))
+    for sentence in bounds.objections(settings):
+        if settings.has_witness:
+            status = EXIT_FAILED
+            _complain(sentence)
+        else:
+            _complain(f"warning: {sentence}")
+    return status
+
+
+def _report(settings: Settings) -> str:
+    """The guarantee, a table of failures, and the lease they follow from."""
+    import textwrap
+
+    from ha_heartbeat.core import bounds
+
+    b = bounds.bounds_of(settings)
+    promise = textwrap.wrap(bounds.guarantee(settings), HELP_WIDTH)
+    lines = [*promise, "", _row("what happens", "another runs", "both run")]
+    lines += [
+        _row(failure.value, *_in_words(bounds.outcome(settings, failure)))
+        for failure in bounds.Failure
+        if settings.has_witness or failure is not bounds.Failure.WITNESS_LOST
+    ]
+    lines += [
+        "",
+        f"Check every {b.check_s:.4g} s, lease {b.lease_s:.4g} s; if that is not renewed, SIGTERM "
+        f"after {b.term_s:.4g} s",
+        f"and SIGKILL after {b.kill_s:.4g} s. Round trips and the command's start come on top.",
+        "Give both members the same times.",
+    ]
+    if settings.has_fence:
+        lines.append("What waits for silence waits for the fence command, too: up to 60 s.")
+    return "\n".join(lines) + "\n"
+
+
+def _row(what: str, takeover: str, overlap: str) -> str:
+    return f"{what:<30}{takeover:<29}{overlap}".rstrip()
+
+
+def _in_words(outcome: Outcome) -> tuple[str, str]:
+    """When another member takes over, and for how long both run."""
+    from ha_heartbeat.core.state import FOREVER
+
+    if outcome.takeover_s != FOREVER:
+        takeover = f"after {outcome.takeover_s:.4g} s at most"
+    elif outcome.goes_on:
+        takeover = "the worker goes on"
+    else:
+        takeover = "not while it lasts: none runs"
+    if outcome.overlap_s == 0:
+        return takeover, "never"
+    if outcome.overlap_s == FOREVER:
+        return takeover, "while it lasts"
+    return takeover, f"{outcome.overlap_s:.4g} s if its clocks stop"
+
+
 def _run(config: Config) -> int:
+    from ha_heartbeat.core import bounds
     from ha_heartbeat.shell.errors import StartError
 
+    settings = config.settings()
+    if settings.has_witness and (found := bounds.objections(settings)):
+        _complain(found[0])
+        return EXIT_FAILED
     try:
         from ha_heartbeat.shell.member import run_member
 

@@ -154,6 +154,14 @@ def shorter_lease_s(s: State) -> float:
     return min(s.settings.lease_s, s.peer_lease_least_s)
 
 
+def check_period_s(s: State) -> float:
+    """Time between checks: what the settings say, and two in the shorter of the two leases.
+
+    Otherwise a vote that counts for the shorter one would run out between two checks.
+    """
+    return min(s.settings.check_period_s, shorter_lease_s(s) / 2)
+
+
 def note_peer_lease(s: State, lease_s: float) -> None:
     """The peer has named its lease: what was taken for granted of it may have to be corrected."""
     s.peer_lease_s = max(s.peer_lease_s, lease_s)

@@ -81,7 +81,7 @@ def check(s: State, now: float, chance: float) -> bool:
 
 def _pause(s: State, chance: float) -> float:
     """The time to the next check: a random one while looking, so that two do not keep step."""
-    interval_s = s.settings.check_period_s
+    interval_s = votes.check_period_s(s)
     return interval_s * (0.5 + chance / 2) if s.phase is Phase.LOOKING else interval_s
 
 

@@ -166,7 +166,7 @@ def _looked_long_ago(s: State, now: float) -> bool:
     A version never comes again, but an absence does: between two looks far apart a record may have
     been written and wiped, and its writer may still run.
     """
-    return now - s.read_at > 2 * s.settings.check_period_s
+    return now - s.read_at > 2 * votes.check_period_s(s)
 
 
 def was_swapped(s: State, e: WitnessSwapped, now: float) -> bool:

@@ -112,7 +112,7 @@ class Host:
 
     def crash_guardian(self) -> None:
         """A kill -9 of the guardian: the kernel and the member end the tree."""
-        if self.core is None or self.frozen:
+        if self.core is None or self.frozen or not self.guardian.present:
             return
         self.world.trace(self, "guardian killed")
         self.guardian.vanish()

@@ -104,7 +104,11 @@ MUTANTS: Final = (
     _mutant(
         "deadline",
         "the tree is dead before the lease ends",
-        ("votes.ending_times", "kill_at = lease_until - ", "kill_at = lease_until + lease_s * 0.2 + "),
+        (
+            "votes.ending_times",
+            "kill_at = lease_until - ",
+            "kill_at = lease_until + lease_s * 0.2 + ",
+        ),
     ),
     _mutant(
         "lapse",
@@ -127,24 +131,13 @@ MUTANTS: Final = (
         ("witness._written", "sent_at + votes", "now + votes"),
     ),
     _mutant(
-        "fresh",
-        "an answer older than a lease gives nothing",
-        ("votes.is_fresh", "return now - asked_at <=", "return True or now <="),
-    ),
-    _mutant(
-        "forget-questions",
-        "an answer to a question put in another role gives nothing",
-        ("watch.forget_questions", "s.asks = ()", "pass"),
-    ),
-    _mutant(
         "promise-kept",
         "a vote is a promise that lasts for the asker's lease",
-        ("votes.promise", "s.promised_until = max(s.promised_until, now + kept_s(ask.lease_s))", ""),
-    ),
-    _mutant(
-        "promise-length",
-        "a promise lasts for the lease of the one who asked, not of the one who answers",
-        ("votes.promise", "kept_s(ask.lease_s)", "kept_s(s.settings.lease_s)"),
+        (
+            "votes.promise",
+            "s.promised_until = max(s.promised_until, now + kept_s(ask.lease_s))",
+            "",
+        ),
     ),
     _mutant(
         "promise-and-candidacy",
@@ -152,39 +145,57 @@ MUTANTS: Final = (
         ("votes.may_ask_for_vote", "and now >= s.promised_until", ""),
     ),
     _mutant(
-        "promise-and-silence",
-        "who has promised its vote does not act on silence before the promise has run out",
-        ("evidence.silence_due_at", "s.promised_until, ", ""),
+        "overtaken-question",
+        "no vote is given for a question that its asker has overtaken",
+        ("watch._hear", "return False", "return True"),
+    ),
+    _mutant(
+        "stale-answer",
+        "an answer gives nothing when it is older than a lease, or was asked for in another role",
+        ("votes.is_fresh", "return now - asked_at <=", "return True or now <="),
+        ("watch.forget_questions", "s.asks = ()", "pass"),
+    ),
+    _mutant(
+        "longest-lease",
+        "of two leases that differ, promises, silence and records last for the longer",
+        ("votes.promise", "kept_s(ask.lease_s)", "kept_s(s.settings.lease_s)"),
+        (
+            "evidence.silence_due_at",
+            "max(s.settings.lease_s, s.peer_lease_s)",
+            "s.settings.lease_s",
+        ),
+        ("witness.is_free", "max(record.lease_s, s.settings.lease_s)", "s.settings.lease_s"),
     ),
     _mutant(
         "cross-votes",
-        "two that have voted for each other at once both stay supervisors",
+        "of two that ask each other for their votes one goes first, and no two votes cross",
         ("votes.promise_blocks", "return s.promised", "return False and s.promised"),
+        ("votes.answer_to", "if own_first and now >= s.promised_until:", "if False:"),
+        ("votes.may_ask_for_vote", "and now >= s.promised_until", ""),
     ),
     _mutant(
         "vote-while-tree",
-        "who is worker, or has anything of its tree alive, votes for nobody",
+        "who is worker, or has anything of its tree alive, gives no vote, and is not believed to",
         ("votes.answer_to", "if own.holding:", "if False:"),
+        ("watch._grant", "answer.view.holding or", ""),
     ),
     _mutant(
-        "vote-during-claim",
-        "who has asked for the witness's vote does not vote for its peer meanwhile",
+        "vote-and-claim",
+        "who asks for the witness's vote does not give its own to the peer meanwhile",
         ("votes.answer_to", "if s.op_kind is Op.CLAIM:", "if False:"),
-    ),
-    _mutant(
-        "claim-and-promise",
-        "the witness's vote is not used when the peer was promised ours meanwhile",
         ("table.clear_to_run", "now >= s.promised_until and", ""),
     ),
     _mutant(
         "late-election",
-        "the witness's vote is not used after it has run out",
+        "a vote of the witness that has run out starts no run",
         ("table.clear_to_run", "and now <= s.witness_vote_until", ""),
+        ("schedule.due", "now >= s.run_until or", ""),
     ),
     _mutant(
-        "overtaken-question",
-        "no vote is given for a question that its asker has overtaken",
-        ("watch._hear", "return False", "return True"),
+        "release-after-tree",
+        "the role is released when nothing of the tree is alive, and not taken before",
+        ("table.fallback_due_and_idle", "not s.tree_alive and ", ""),
+        ("watch._grant", "answer.view.holding or", ""),
     ),
     # -- a start -----------------------------------------------------------------------------------
     _mutant(
@@ -196,7 +207,11 @@ MUTANTS: Final = (
     _mutant(
         "bind-before-looking",
         "a member binds its port before it looks for its peer",
-        ("Host.port_held", "self.core is not None", "(self.core and self.world.now > self.booted_at + 0.002)"),
+        (
+            "Host.port_held",
+            "self.core is not None",
+            "(self.core and self.world.now > self.booted_at + 0.002)",
+        ),
     ),
     _mutant(
         "port-held-by-tree",
@@ -209,11 +224,6 @@ MUTANTS: Final = (
         ("watch._retire", "s.past = (*s.past, incarnation)[-PAST_INCARNATIONS:]", "pass"),
     ),
     # -- the tree ----------------------------------------------------------------------------------
-    _mutant(
-        "release-after-tree",
-        "the role is released when nothing of the tree is alive",
-        ("table.fallback_due_and_idle", "not s.tree_alive and ", ""),
-    ),
     _mutant(
         "run-after-tree",
         "who wins the role has nothing of an earlier tree alive",
@@ -239,17 +249,11 @@ MUTANTS: Final = (
     _mutant(
         "shorter-lease",
         "the peer's word is relied on for the shorter of the two leases",
-        ("votes.shorter_lease_s", "min(s.settings.lease_s, s.peer_lease_least_s)", "s.settings.lease_s"),
-    ),
-    _mutant(
-        "asked-into-silence",
-        "silence counts only if it was asked into often enough",
-        ("evidence.is_silent", "s.unanswered >= s.settings.check_count and", ""),
-    ),
-    _mutant(
-        "longer-lease",
-        "silence lasts for the longer of the two leases before it is judged",
-        ("evidence.silence_due_at", "max(s.settings.lease_s, s.peer_lease_s)", "s.settings.lease_s"),
+        (
+            "votes.shorter_lease_s",
+            "min(s.settings.lease_s, s.peer_lease_least_s)",
+            "s.settings.lease_s",
+        ),
     ),
     _mutant(
         "proof-policy",
@@ -287,16 +291,6 @@ MUTANTS: Final = (
         ("witness.is_free", "lease_s = max(s.settings.lease_s, s.peer_lease_s)", "return True"),
     ),
     _mutant(
-        "record-lease",
-        "a record stands for the lease of its holder, if that is the longer one",
-        ("witness.is_free", "max(record.lease_s, s.settings.lease_s)", "s.settings.lease_s"),
-    ),
-    _mutant(
-        "interrupted-absence",
-        "an absence between two looks far apart may have been interrupted",
-        ("witness._missed_some", "return record", "return False and record"),
-    ),
-    _mutant(
         "compare-and-swap",
         "the witness swaps the version that was expected, and no other",
         ("Witness._swap", "if effect.expected != self.version:", "if False:"),
@@ -304,7 +298,12 @@ MUTANTS: Final = (
     _mutant(
         "conflict",
         "a conflict is no vote",
-        ("witness.conflicted", "s.op_kind, s.op_record =", "_written(s, s.op_record, s.record_version, s.op_sent_at, now)\n    s.op_kind, s.op_record ="),
+        (
+            "machine._witness_conflict",
+            "    witness.conflicted(s, e, now)\n    return None",
+            "    swapped = WitnessSwapped(e.op, s.record_version)\n"
+            "    return Kind.ELECTED if witness.was_swapped(s, swapped, now) else None",
+        ),
     ),
     _mutant(
         "holder-heard",
@@ -340,7 +339,11 @@ MUTANTS: Final = (
     _mutant(
         "epoch-kept",
         "the next epoch is above those used before a restart",
-        ("machine._started", "s.epoch_seen = max(e.epoch_seen, e.epoch_reserved)", "s.epoch_seen = 0"),
+        (
+            "machine._started",
+            "s.epoch_seen = max(e.epoch_seen, e.epoch_reserved)",
+            "s.epoch_seen = 0",
+        ),
     ),
     _mutant(
         "epochs-of-the-witness",
@@ -349,4 +352,74 @@ MUTANTS: Final = (
     ),
 )
 
-REDUNDANT: Final[tuple[Mutant, ...]] = ()
+REDUNDANT: Final[tuple[Mutant, ...]] = (
+    _mutant(
+        "fresh",
+        "an answer older than a lease gives nothing",
+        ("votes.is_fresh", "return now - asked_at <=", "return True or now <="),
+    ),
+    _mutant(
+        "forget-questions",
+        "an answer to a question put in another role gives nothing",
+        ("watch.forget_questions", "s.asks = ()", "pass"),
+    ),
+    _mutant(
+        "promise-length",
+        "a promise lasts for the lease of the one who asked, not of the one who answers",
+        ("votes.promise", "kept_s(ask.lease_s)", "kept_s(s.settings.lease_s)"),
+    ),
+    _mutant(
+        "longer-lease",
+        "silence lasts for the longer of the two leases before it is judged",
+        (
+            "evidence.silence_due_at",
+            "max(s.settings.lease_s, s.peer_lease_s)",
+            "s.settings.lease_s",
+        ),
+    ),
+    _mutant(
+        "record-lease",
+        "a record stands for the lease of its holder, if that is the longer one",
+        ("witness.is_free", "max(record.lease_s, s.settings.lease_s)", "s.settings.lease_s"),
+    ),
+    _mutant(
+        "cross-votes-alone",
+        "two that have voted for each other at once both stay supervisors",
+        ("votes.promise_blocks", "return s.promised", "return False and s.promised"),
+    ),
+    _mutant(
+        "vote-while-tree-alone",
+        "who is worker, or has anything of its tree alive, votes for nobody",
+        ("votes.answer_to", "if own.holding:", "if False:"),
+    ),
+    _mutant(
+        "vote-during-claim",
+        "who has asked for the witness's vote does not vote for its peer meanwhile",
+        ("votes.answer_to", "if s.op_kind is Op.CLAIM:", "if False:"),
+    ),
+    _mutant(
+        "claim-and-promise",
+        "the witness's vote is not used when the peer was promised ours meanwhile",
+        ("table.clear_to_run", "now >= s.promised_until and", ""),
+    ),
+    _mutant(
+        "late-election-alone",
+        "the witness's vote is not used after it has run out",
+        ("table.clear_to_run", "and now <= s.witness_vote_until", ""),
+    ),
+    _mutant(
+        "release-after-tree-alone",
+        "the role is released when nothing of the tree is alive",
+        ("table.fallback_due_and_idle", "not s.tree_alive and ", ""),
+    ),
+    _mutant(
+        "promise-and-silence",
+        "who has promised its vote does not act on silence before the promise has run out",
+        ("evidence.silence_due_at", "s.promised_until, ", ""),
+    ),
+    _mutant(
+        "asked-into-silence",
+        "silence counts only if it was asked into often enough",
+        ("evidence.is_silent", "s.unanswered >= s.settings.check_count and", ""),
+    ),
+)

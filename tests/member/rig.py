@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -322,6 +322,16 @@ class Rig:
             member.process.wait()
             print(f"--- the log of {member.log_path.stem}:")
             print("\n".join(member.lines))
+
+
+def pairs(
+    rigs: Sequence[Rig], *options: str, work: tuple[float, *tuple[str, ...]] = (0,)
+) -> list[tuple[Rig, Member, Member]]:
+    """Each rig with its worker and its supervisor; all start side by side."""
+    started = [
+        [rig.member(number, *options, command=rig.work(*work)) for number in (1, 2)] for rig in rigs
+    ]
+    return [(rig, *rig.settle(*both)) for rig, both in zip(rigs, started, strict=True)]
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ def test_a_longer_lease_there_of_one_that_cannot_ask(rig: Rig) -> None:
     """
     with rig.free_port() as silent:
         silent.listen()
-        worker = rig.member(1, "-t", "1.5", "--check-count", "2")
+        worker = rig.member(1, "-t", "0.8", "--check-count", "2")
         rig.works(worker)
         elsewhere = rig.address(3)
         other = rig.member(2, "-l", elsewhere, "-t", "0.2", "--check-count", "2")

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 
-import pytest
-
-from tests.member.rig import Rig, holds_for, send, wait_for
+from tests.member.rig import Rig, holds_for, pairs, send, wait_for
 
 FAR = ("-t", "20", "-i", "0.2")
 """With these nothing happens on account of a check: whatever is quick was told."""
 
 AT_ONCE_S = 5.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_goodbye(rig: Rig, number: signal.Signals) -> None:
-    worker, other = rig.pair("-t", "0.7", "--check-count", "30")
-    holds_for(1.0, lambda: other.is_supervisor, "a check or two")
-    send(worker.pid, number)
-    assert worker.ended() == 0
-    rig.works(other)
-    assert other.said(f"{worker.name} said goodbye: its command has ended. Becoming worker") == 1
-    assert rig.runs()[0].ending == "terminated"
-    assert rig.gap() < AT_ONCE_S
-    assert worker.processes() == []
-    assert worker.said("nothing of the command is alive( here)?, and the role is released") == 1
-
-
-def test_a_supervisor_says_goodbye(rig: Rig) -> None:
-    worker, other = rig.pair(*FAR)
-    assert other.stop() == 0
-    worker.hears("said goodbye: nobody supervises this worker until it is up again")
+def test_goodbye(rigs: Callable[[int], list[Rig]]) -> None:
+    """A worker's by each of the two signals, and a supervisor's."""
+    found = pairs(rigs(3), "-t", "0.7", "--check-count", "30")
+    holds_for(1.0, lambda: all(other.is_supervisor for _, _, other in found), "a check or two")
+    *stopped, (rig, kept, left) = found
+    for (_, worker, _), number in zip(stopped, STOP_SIGNALS, strict=True):
+        send(worker.pid, number)
+    send(left.pid, signal.SIGTERM)
+    for rig_of, worker, other in stopped:
+        assert worker.ended() == 0
+        rig_of.works(other)
+        assert other.said(f"{worker.name} said goodbye.*Becoming worker") == 1
+        assert rig_of.runs()[0].ending == "terminated"
+        assert rig_of.gap() < AT_ONCE_S
+        assert worker.processes() == []
+        assert worker.said("Stopped: .*the role is released") == 1
+    assert left.ended() == 0
+    assert left.said("Stopped: .*it was not worker") == 1
+    kept.hears("said goodbye: nobody supervises this worker")
     assert len(rig.runs()) == 1
 
 
@@ -49,33 +50,32 @@ def test_a_command_that_ignores_sigterm(rig: Rig) -> None:
     assert other.said("said goodbye")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_kills_at_once(rig: Rig, number: signal.Signals) -> None:
-    """It skips the waiting, never the release."""
-    worker, other = rig.pair(*FAR, "--stop-timeout", "600", command=rig.work(0, "ignore-term"))
-    worker.terminate()
-    wait_for(lambda: "ignored" in rig.runs()[0].words, "the command to hear of it")
-    assert worker.process.poll() is None
-    assert other.is_supervisor
-    send(worker.pid, number)
-    assert worker.ended() == 0
-    assert worker.said("Asked to stop again: killing the command") == 1
-    rig.works(other)
-    assert other.said("(said goodbye|refused the connection): .*Becoming worker") == 1
+def test_a_second_signal_kills_at_once(rigs: Callable[[int], list[Rig]]) -> None:
+    """It skips the waiting, never the release; a third signal changes nothing."""
+    found = pairs(rigs(3), *FAR, "--stop-timeout", "600", work=(0, "ignore-term"))
+    for _, worker, _ in found:
+        worker.terminate()
+    for rig, worker, other in found:
+        wait_for(lambda rig=rig: "ignored" in rig.runs()[0].words, "the command to hear of it")
+        assert worker.process.poll() is None
+        assert other.is_supervisor
+    for (_, worker, _), number in zip(found, (*STOP_SIGNALS, signal.SIGTERM), strict=True):
+        send(worker.pid, number)
+    found[2][1].hears("Asked to stop again")
+    send(found[2][1].pid, signal.SIGINT)
+    for rig, worker, other in found:
+        assert worker.ended() == 0
+        assert worker.said("Asked to stop again") == 1
+        assert not worker.said("fault")
+        rig.works(other)
+        assert other.said("(said goodbye|refused the connection).*Becoming worker") == 1
     for times in (1, 2):  # so that nobody waits for ten minutes
-        other.terminate()
-        wait_for(lambda times=times: other.said("Asked to stop") >= times, "it to hear")
-
-
-def test_a_third_signal_changes_nothing(rig: Rig) -> None:
-    alone = rig.member(1, "--stop-timeout", "600", command=rig.work(0, "ignore-term"))
-    rig.works(alone)
-    for asked in (1, 2):
-        alone.terminate()
-        wait_for(lambda asked=asked: alone.said("Asked to stop") >= asked, "it to hear")
-    send(alone.pid, signal.SIGINT)
-    assert alone.ended() == 0
-    assert not alone.said("fault")
+        for _, _, other in found:
+            other.terminate()
+            wait_for(
+                lambda other=other, times=times: other.said("Asked to stop") >= times,
+                "it to hear",
+            )
 
 
 def test_before_it_has_found_anybody(rig: Rig) -> None:
@@ -92,12 +92,10 @@ def test_before_it_has_its_port(rig: Rig) -> None:
     """A member that waits for its port (-w) can be told to stop; nothing was started."""
     first = rig.member(1)
     rig.works(first)
-    waiting = rig.member(1, "-w", "60")
-    waiting.hears("waiting up to 60 s for it")
-    waiting.terminate()
-    assert waiting.ended() in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
-    waiting = rig.member(1, "-w", "60")
-    waiting.hears("waiting up to 60 s for it")
-    send(waiting.pid, signal.SIGINT)
-    assert waiting.ended() == 130
-    assert not waiting.said("Traceback")
+    waiting = [rig.member(1, "-w", "60") for _ in STOP_SIGNALS]
+    for member, number in zip(waiting, STOP_SIGNALS, strict=True):
+        member.hears("waiting up to 60 s for it")
+        send(member.pid, number)
+    for member in waiting:
+        assert member.ended() == 0
+        assert not member.said("Traceback")
