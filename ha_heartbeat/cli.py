@@ -351,32 +351,33 @@ def _check(config: Config) -> int:
 
 def _report(settings: Settings) -> str:
     """The guarantee, a table of failures, and the lease they follow from."""
-    import textwrap
+    import textwrap  # only here and for --help: a member has no text to wrap
 
     from ha_heartbeat.core import bounds
 
     b = bounds.bounds_of(settings)
-    promise = textwrap.wrap(bounds.guarantee(settings), HELP_WIDTH)
-    lines = [*promise, "", _row("what happens", "another runs", "both run")]
-    lines += [
+    lease = (
+        f"Check every {b.check_s:.4g} s, lease {b.lease_s:.4g} s; if that is not renewed, SIGTERM "
+        f"after {b.term_s:.4g} s and SIGKILL after {b.kill_s:.4g} s. Round trips and the command's "
+        "start come on top. Give both members the same times."
+    )
+    if settings.has_fence:
+        lease += " What waits for silence waits for the fence command, too: up to 60 s."
+    table = [
         _row(failure.value, *_in_words(bounds.outcome(settings, failure)))
         for failure in bounds.Failure
         if settings.has_witness or failure is not bounds.Failure.WITNESS_LOST
     ]
-    lines += [
-        "",
-        f"Check every {b.check_s:.4g} s, lease {b.lease_s:.4g} s; if that is not renewed, SIGTERM "
-        f"after {b.term_s:.4g} s",
-        f"and SIGKILL after {b.kill_s:.4g} s. Round trips and the command's start come on top.",
-        "Give both members the same times.",
+    lines = [
+        *textwrap.wrap(bounds.guarantee(settings), HELP_WIDTH),
+        *("", _row("what happens", "another runs", "both run"), *table, ""),
+        *textwrap.wrap(lease, HELP_WIDTH),
     ]
-    if settings.has_fence:
-        lines.append("What waits for silence waits for the fence command, too: up to 60 s.")
     return "\n".join(lines) + "\n"
 
 
 def _row(what: str, takeover: str, overlap: str) -> str:
-    return f"{what:<30}{takeover:<29}{overlap}".rstrip()
+    return f"{what:<30}{takeover:<25}{overlap}".rstrip()
 
 
 def _in_words(outcome: Outcome) -> tuple[str, str]:
@@ -388,12 +389,12 @@ def _in_words(outcome: Outcome) -> tuple[str, str]:
     elif outcome.goes_on:
         takeover = "the worker goes on"
     else:
-        takeover = "not while it lasts: none runs"
+        takeover = "none while it lasts"
     if outcome.overlap_s == 0:
         return takeover, "never"
     if outcome.overlap_s == FOREVER:
         return takeover, "while it lasts"
-    return takeover, f"{outcome.overlap_s:.4g} s if its clocks stop"
+    return takeover, f"{outcome.overlap_s:.4g} s if clocks stop"
 
 
 def _run(config: Config) -> int:

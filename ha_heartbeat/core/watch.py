@@ -246,6 +246,7 @@ def answered(s: State, e: Answered, now: float) -> bool:
     it holds the port, and nothing else can.
     """
     answer = e.answer
+    learn_epoch(s, answer.view.epoch_seen)  # an epoch was used, however late the news is
     if e.link != s.link or s.link_state is not LinkState.OPEN or answer.to != s.incarnation:
         return False
     _hear(s, answer.view, now)

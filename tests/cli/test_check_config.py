@@ -32,13 +32,13 @@ def test_the_defaults(run: Run) -> None:
         "host lost": ("after 30.3 s at most", "never"),
         "cable pulled between the two": ("after 30.3 s at most", "while it lasts"),
         "worker cut from everything": ("after 30.3 s at most", "while it lasts"),
-        "worker's machine paused": ("after 30.3 s at most", "20 s if its clocks stop"),
+        "worker's machine paused": ("after 30.3 s at most", "20 s if clocks stop"),
     }
 
 
 def test_proof(run: Run) -> None:
     told = rows(run("--check-config", *HERE, "--takeover", "proof", "ls").stdout)
-    assert told["host lost"] == ("not while it lasts: none runs", "never")
+    assert told["host lost"] == ("none while it lasts", "never")
     assert told["cable pulled between the two"] == ("the worker goes on", "never")
 
 
@@ -46,7 +46,7 @@ def test_a_fence(run: Run) -> None:
     words = ("--takeover", "proof", "--fence", "off m2", "ls")
     result = run("--check-config", *HERE, *words)
     assert rows(result.stdout)["host lost"] == ("after 30.3 s at most", "never")
-    assert "waits for the fence command, too" in result.stdout
+    assert "the fence command, too" in " ".join(result.stdout.split())
 
 
 def test_a_witness(run: Run) -> None:
@@ -61,7 +61,7 @@ def test_a_witness(run: Run) -> None:
 
 def test_a_witness_without_a_peer(run: Run) -> None:
     told = rows(run("--check-config", "-l", "m1:22221", *WITNESS, "ls").stdout)
-    assert told["witness lost"] == ("not while it lasts: none runs", "never")
+    assert told["witness lost"] == ("none while it lasts", "never")
     assert told["process killed"] == ("after 50.3 s at most", "never")
 
 
