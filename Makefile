@@ -9,7 +9,7 @@ PLATFORMS := linux win32 sunos5
 SYSTEM_DEPS := ip:iproute2 nft:nftables gcc:gcc
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint format demo sim bench docs build clean system-deps
+.PHONY: help test lint format demo sim sim-mutants model bench docs build clean system-deps
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ demo: ## show a takeover with two members on this machine
 
 sim: ## simulate faults from one seed (SEED=n) or many (RUNS=n)
 	$(PYTHON) -m ha_heartbeat.sim $(if $(SEED),--seed $(SEED),--runs $(or $(RUNS),100))
+
+sim-mutants: ## remove each safety rule in turn, and see the simulator miss it (LIMIT=seconds)
+	$(PYTHON) -m ha_heartbeat.sim.mutants $(if $(LIMIT),--limit $(LIMIT))
+
+model: ## check every course of two members up to a depth (DEPTH=n, FAULTS=n)
+	$(PYTHON) -m ha_heartbeat.sim.model --depth $(or $(DEPTH),9) --faults $(or $(FAULTS),2)
 
 bench: ## measure takeovers and what a member costs (N=100, ARGS="--only kill")
 	$(PYTHON) -S -E benchmarks/run.py $(if $(N),--takeovers $(N)) $(ARGS)

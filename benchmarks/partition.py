@@ -102,7 +102,8 @@ def _recorded(pair: Pair, before: Run, after: Run) -> Recorded:
     """What both members have written down of this overlap within a short while."""
     told = Recorded(False, False)
     end_s = time.monotonic() + RECORD_S
-    while time.monotonic() < end_s and not told.noted:
+    # One of the two may have had an overlap in the same epoch before: noted is not yet right.
+    while time.monotonic() < end_s and not told.epochs_right:
         sides = [
             [peer for own, peer in _overlaps(pair, mine.member) if own == mine.epoch]
             for mine in (before, after)

@@ -305,13 +305,16 @@ def asked(s: State, e: Asked, now: float) -> bool:
     if incarnation in s.past or _is_third(s, ask.view):
         _deny(s, e, now)
         return False
-    met = s.peer is None or s.peer.incarnation != incarnation
+    stale = (s.peer is None or s.peer.incarnation != incarnation) and not s.link_answered
+    missed_checks = s.unanswered - 1
     if not _hear(s, ask.view, now):
         # It was overtaken by what its asker has said since, so no vote is given for it.
         _answer_without_vote(s, e, now, "")
         return False
-    if s.link_state is LinkState.OPEN and not s.link_answered and met:
+    if stale and s.link_state is LinkState.OPEN:
         question(s, now)  # if what we are connected to is the life before, this breaks it
+    elif stale and s.link_state is LinkState.CONNECTING and missed_checks > 0:
+        connect(s, now, probe=False)  # what was sent before it was there may be lost
     known = s.inbound_ask
     if known is None or known.view.incarnation != incarnation or known.seq < ask.seq:
         s.inbound = e.conn

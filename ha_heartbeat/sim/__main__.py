@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ha_heartbeat.sim.checker import ViolationError
 from ha_heartbeat.sim.clock import EndlessError
+from ha_heartbeat.sim.shrink import lanes, shrink
 from ha_heartbeat.sim.world import World
 
 
@@ -60,6 +61,17 @@ def replay(seed: int) -> int:
     return 1 if error else 0
 
 
+def replay_short(seed: int) -> int:
+    """Leave out of one seed what its failure does not need, and print what is left."""
+    shrunk = shrink(seed)
+    if shrunk is None:
+        print(f"seed {seed}: no violation")
+        return 0
+    print(lanes(shrunk.world))
+    print(f"seed {seed}, with {shrunk.faults} faults or stories: {shrunk.what}")
+    return 1
+
+
 def run_many(first: int, runs: int, jobs: int) -> int:
     """Run `runs` seeds from `first` on `jobs` processes, and print one line in the end."""
     began = time.perf_counter()
@@ -94,9 +106,10 @@ def main() -> int:
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)"
     )
+    parser.add_argument("--shrink", action="store_true", help="with --seed: a short trace")
     options = parser.parse_args()
     if options.seed is not None:
-        return replay(options.seed)
+        return (replay_short if options.shrink else replay)(options.seed)
     return run_many(options.first, options.runs, options.jobs)
 
 

@@ -23,20 +23,25 @@ class Checker:
     - `silence`: two live commands only after a takeover on silence, and that only after a
       disturbance that could cause it.
     - Both: every epoch is used once, and is above all that its worker can know of; no run starts
-      outside the phase WORKER.
+      outside the phase WORKER. (A cluster whose only witness was wiped may use an epoch again.)
+    - With a witness that was always in reach and never wiped, every epoch is above all that it was
+      told of, by whichever member.
+    - Liveness: `World.bound_s` after everything was healed (four leases, four stop timeouts, six
+      intervals and a second), one member is worker and the others supervise it; then, while nothing
+      else happens, the role does not move. Only `fail_liveness` speaks of these.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, hosts: int) -> None:
         self.world = world
         self.epochs: dict[int, tuple[int, int]] = {}  # epoch -> the host and life that used it
-        self.known = [0, 0]  # the highest epoch that each host has heard of or used
-        self.terms: list[tuple[int, Evidence | None]] = [(0, None), (0, None)]
-        self.evidence: list[Evidence | None] = [None, None]
+        self.known = [0] * hosts  # the highest epoch that each host has heard of or used
+        self.terms: list[tuple[int, Evidence | None]] = [(0, None)] * hosts
+        self.evidence: list[Evidence | None] = [None] * hosts
         self.last_worker: tuple[int, int] | None = None
         self.failovers = 0
         self.changes = 0
         self.overlaps = 0
-        self.recorded = [0, 0]
+        self.recorded = [0] * hosts
         self.safety_only = False
 
     def live(self, host: Host) -> bool:
@@ -45,9 +50,13 @@ class Checker:
 
     def lives(self, host: Host) -> None:
         """A command has begun to live, or to live again, on `host`."""
-        peer = host.peer
-        if not (self.live(host) and self.live(peer)):
+        if not self.live(host):
             return
+        for other in self.world.hosts:
+            if other is not host and self.live(other):
+                self._overlap(host, other)
+
+    def _overlap(self, host: Host, peer: Host) -> None:
         if host.settings.has_witness and (host.orphans or peer.orphans):
             return  # nobody was left to end them with their lease: see docs/guarantees.md
         self.overlaps += 1
@@ -69,7 +78,7 @@ class Checker:
         self.changes += 1
         worker = (host.index, host.life)
         if change.epoch in self.epochs:
-            if self.epochs[change.epoch] != worker:
+            if self.epochs[change.epoch] != worker and not self._nobody_knows(host):
                 self.fail(f"epoch {change.epoch} is used again by {host.settings.member}")
             return
         self._epoch_grows(host, change.epoch)
@@ -82,6 +91,10 @@ class Checker:
         self.last_worker = worker
         if change.evidence is Evidence.SILENT:
             self._silence_had_a_cause(host)
+
+    def _nobody_knows(self, host: Host) -> bool:
+        """Without a peer, nobody knows the epochs that a wiped witness has forgotten."""
+        return self.world.witness.wiped and not host.settings.peer
 
     def hears(self, host: Host, epoch: int) -> None:
         """A message that names this epoch has reached `host`."""
@@ -96,6 +109,11 @@ class Checker:
         """
         if epoch <= self.known[host.index]:
             self.fail(f"epoch {epoch} is not above {self.known[host.index]}, heard of before")
+        witness = self.world.witness
+        if witness.spotless and epoch < witness.epoch:
+            self.fail(f"epoch {epoch} is below {witness.epoch}, which the witness knows")
+        if not host.settings.peer:
+            return
         other, evidence = self.terms[host.peer.index]
         if epoch < other and evidence in (Evidence.VOTED, Evidence.RELEASED):
             self.fail(f"epoch {epoch} is below {other}, which {host.settings.member} voted for")
@@ -120,7 +138,7 @@ class Checker:
             self.fail(f"{host.settings.member} recorded an overlap under --takeover proof")
 
     def settled(self) -> bool:
-        """Whether exactly one member is worker, the other supervises it, and both know."""
+        """Whether exactly one member is worker, the others supervise it, and all know."""
         phases = []
         for host in self.world.hosts:
             if host.core is None or host.fencing:
@@ -130,14 +148,17 @@ class Checker:
                 return False
             if s.phase is Phase.WORKER and s.fallback:
                 return False  # a hand-over is due
-            if host.clock.world(s.heard_at) < self.world.healed_at:
+            heard_at = s.heard_at if s.settings.peer else s.read_at
+            alone = s.phase is Phase.WORKER and not s.settings.peer
+            if not alone and host.clock.world(heard_at) < self.world.healed_at:
                 return False  # what it knows is of before
             if s.phase is Phase.WORKER and s.settings.has_witness:
                 voted_at = s.lease_until - relied_on_s(s.settings.lease_s)
                 if host.clock.world(voted_at) < self.world.healed_at:
                     return False  # its votes are of before, and may run out before they are renewed
             phases.append(s.phase)
-        return sorted(p.value for p in phases) == ["supervisor", "worker"]
+        workers = phases.count(Phase.WORKER)
+        return workers == 1 and phases.count(Phase.SUPERVISOR) == len(phases) - 1
 
     def fail(self, what: str) -> None:
         """Raise the violation."""

@@ -24,8 +24,9 @@ class Nemesis:
         self.world = world
         self.rng = world.rng
         self.episode = 0
+        self.count = 0
         self.stories = Stories(self)
-        self.faults: tuple[Callable[[Host], None], ...] = (
+        alone: tuple[Callable[[Host], None], ...] = (
             self.crash,
             self.crash,
             self.crash_guardian,
@@ -33,12 +34,11 @@ class Nemesis:
             self.power_cut,
             self.restart,
             self.restart,
-            self.cut_both_ways,
-            self.cut_one_way,
             self.freeze,
             self.stall,
-            self.bad_line,
         )
+        between = (self.cut_both_ways, self.cut_one_way, self.bad_line)
+        self.faults = alone + between if world.hosts[0].settings.peer else alone
         if world.hosts[0].settings.has_witness:
             self.faults += (
                 self.cut_off_all,
@@ -53,12 +53,20 @@ class Nemesis:
         """Let some faults happen, and time pass."""
         world = self.world
         if self.rng.random() < STORIES:
-            self.stories.tell()
+            if self._wanted():
+                self.stories.tell()
             return
         for _ in range(self.rng.choice((1, 1, 1, 2, 3, 4))):
             host = self._victim()
-            self.rng.choice(self.faults)(host)
+            fault = self.rng.choice(self.faults)
+            if self._wanted():
+                fault(host)
             world.timeline.run_until(world.now + self._pause_s(host))
+
+    def _wanted(self) -> bool:
+        """Whether the next fault is to happen: a shrunk world leaves some out."""
+        self.count += 1
+        return self.count - 1 not in self.world.skipped
 
     def _victim(self) -> Host:
         """The worker more often than not: that is where it hurts."""
@@ -160,7 +168,7 @@ class Nemesis:
 
     def cut_one_way(self, host: Host) -> None:
         """One hears the other, but not the other way round."""
-        self._cut((host.index, 1 - host.index))
+        self._cut((host.index, host.peer.index))
         self._disturb(self._later(host, self._mend))
 
     def _cut(self, *ways: tuple[int, int]) -> None:
@@ -170,8 +178,8 @@ class Nemesis:
                 self.world.trace_all(f"cut from m{a + 1} to m{b + 1}")
 
     def _mend(self) -> None:
-        self.world.network.cut = [[False, False], [False, False]]
-        self.world.witness.cut = [False, False]
+        self.world.network.mend()
+        self.world.witness.mend()
         if self.world.tracing:
             self.world.trace_all("mended")
 

@@ -52,10 +52,11 @@ class Connection:
 class Network:
     """Carries what two hosts say to each other; each direction can be cut on its own."""
 
-    def __init__(self, timeline: Timeline, rng: Random) -> None:
+    def __init__(self, timeline: Timeline, rng: Random, hosts: int = 2) -> None:
         self.timeline = timeline
         self.rng = rng
-        self.cut = [[False, False], [False, False]]
+        self.hosts = hosts
+        self.mend()
         self.delay_s = 0.0005
         self.loss = 0.0
         self.doubling = 0.0
@@ -63,9 +64,13 @@ class Network:
         self.in_order = True  # as TCP has it; without, what is late is overtaken
         self._conns = 0
 
+    def mend(self) -> None:
+        """No way is cut."""
+        self.cut = [[False] * self.hosts for _ in range(self.hosts)]
+
     def heal(self) -> None:
         """Everything flows again."""
-        self.cut = [[False, False], [False, False]]
+        self.mend()
         self.loss = self.doubling = self.lateness = 0.0
 
     def _flight_s(self) -> float:

@@ -16,11 +16,11 @@ EXACT: Final = LocalClock(1.0, 0.0), LocalClock(1.0, 0.0)
 
 
 class Scene(NamedTuple):
-    """The two hosts, as they are before anything happens."""
+    """The hosts, as they are before anything happens."""
 
-    settings: tuple[Settings, Settings]
+    settings: tuple[Settings, ...]
     command: Command
-    clocks: tuple[LocalClock, LocalClock]
+    clocks: tuple[LocalClock, ...]
 
 
 def plain_scene(
@@ -64,12 +64,43 @@ def plain_scene(
 
 
 def random_scene(rng: Random) -> Scene:
+    """A pair more often than a cluster whose members have nothing but a witness."""
+    return _random_cluster(rng) if rng.random() < CLUSTERS else _random_pair(rng)
+
+
+CLUSTERS: Final = 0.15
+"""How many of the seeds are clusters."""
+
+
+def _random_cluster(rng: Random) -> Scene:
+    """Two to five members without a peer, which compete for the witness's vote."""
+    one = _random_pair(rng, has_witness=True)
+    settings = tuple(
+        one.settings[0]._replace(
+            member=f"m{i + 1}",
+            local=f"m{i + 1}",
+            peer="",
+            mode=Mode.SUPERVISOR,
+            fallback=False,
+            has_fence=False,
+            distrust_refused=False,
+            rank=0,
+        )
+        for i in range(rng.choice((2, 3, 4, 5)))
+    )
+    return Scene(settings, one.command, tuple(_clock(rng) for _ in settings))
+
+
+def _random_pair(rng: Random, *, has_witness: bool = False) -> Scene:
     """Any two members that an operator may start, on clocks that differ by less than 1 %."""
     interval_s = rng.choice((0.1, 1.0, 10.0))
     pairs = ((0, 0), (0, 0), (1, 0), (0, 1), (1, 1))
     modes, fallbacks = rng.choice(pairs), rng.choice(pairs)
-    other_interval_s = interval_s * rng.choice((1, 1, 1, 1, 1, 1, 1, 1, 2, 0.5))
-    has_witness = rng.random() < 0.5
+    has_witness = has_witness or rng.random() < 0.5
+    check_count = rng.choice((2, 3, 3, 3, 5) if has_witness else (1, 2, 3, 3, 3, 5))
+    other_interval_s = interval_s * rng.choice((1, 1, 1, 1, 1, 1, 1, 2))
+    if has_witness and check_count == 2:
+        other_interval_s = interval_s  # else a lease of one is no longer than a check of the other
     policies = (TakeoverPolicy.SILENCE, TakeoverPolicy.PROOF)
     return plain_scene(
         takeover=TakeoverPolicy.PROOF if has_witness else rng.choice(policies),
@@ -77,7 +108,7 @@ def random_scene(rng: Random) -> Scene:
         modes=(_mode(modes[0]), _mode(modes[1])),
         fallbacks=(bool(fallbacks[0]), bool(fallbacks[1])),
         intervals_test_s=(interval_s, other_interval_s),
-        check_count=rng.choice((2, 3, 3, 3, 5) if has_witness else (1, 2, 3, 3, 3, 5)),
+        check_count=check_count,
         interval_commands_s=3 * interval_s,
         stop_timeout_s=rng.choice((0.1, 1.0, 10.0)) * interval_s,
         distrust_refused=rng.random() < 0.1,

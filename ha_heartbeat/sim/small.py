@@ -79,6 +79,7 @@ class Small(NamedTuple):
     faults: int
     epochs: frozenset[tuple[int, int, int]]
     path: Any
+    settings: tuple[t.Settings, ...]
 
     def key(self) -> int:
         """The same for worlds with the same future.
@@ -86,10 +87,22 @@ class Small(NamedTuple):
         Times stay as they are: numbers of messages, which grow with them, keep worlds of different
         times apart in any case.
         """
-        hosts = tuple(
-            (KEY(m.state) if m.state is not None else None, *m[1:]) for m in self.members
-        )
+        hosts = tuple((KEY(m.state) if m.state is not None else None, *m[1:]) for m in self.members)
         return hash((hosts, frozenset(self.flight), self.now, *self[3:9]))
+
+
+def beginning(*, has_witness: bool, faults: int) -> Small:
+    """Two hosts with nothing started yet; `--takeover proof` if there is no witness."""
+    scene = plain_scene(
+        takeover=t.TakeoverPolicy.PROOF,
+        intervals_test_s=(TICK_S, TICK_S),
+        interval_commands_s=1000.0,
+        stop_timeout_s=0.5,
+        has_witness=has_witness,
+    )
+    off = Member(None, 0)
+    nobody: frozenset[tuple[int, int, int]] = frozenset()
+    return Small(0.0, (off, off), (), 0, None, False, False, faults, nobody, None, scene.settings)
 
 
 class BrokenError(Exception):
@@ -155,6 +168,7 @@ class Step:
     # -- effects -----------------------------------------------------------------------------------
 
     def _connect(self, index: int, effect: t.Connect) -> None:
+        self._close_outbound(index)
         self.send(index, 1 - index, effect)
 
     def _conn(self, index: int, link: int) -> int:
@@ -218,10 +232,15 @@ class Step:
                 self._hang_up(item)
         elif isinstance(item.what, t.StopTree):
             self.change(item.to, run="")
+            if self.members[item.to].state is None:
+                self._close_inbound(item.to)
             self.tell(item.to, t.TreeGone(), self.world.now)
         elif isinstance(item.what, t.Asked) and item.what.conn not in self.members[item.to].inbound:
             self._hang_up(item)
         else:
+            if isinstance(item.what, t.InboundClosed):
+                inbound = self.members[item.to].inbound - {item.what.conn}
+                self.change(item.to, inbound=inbound)
             self.tell(item.to, item.what, self.world.now)
 
     def _hang_up(self, item: Item) -> None:
@@ -256,9 +275,49 @@ class Step:
 
     def boot(self, index: int) -> None:
         """A member starts on a free port."""
-        cfg = self.world.members[index].state
-        assert cfg is None
         life = self.members[index].life + 1
-        state = Core(SETTINGS[bool(self.world.epochs_have_witness)][index]).state
+        state = Core(self.world.settings[index]).state
         self.change(index, state=state, life=life, stopped=False, inbound=frozenset())
         self.tell(index, t.Started(f"{index}.{life}", *self.members[index].disk), self.world.now)
+
+    def crash(self, index: int) -> None:
+        """A kill -9 of the member; its guardian ends the tree, and then the port is free."""
+        self.change(index, state=None, stopped=False)
+        self._close_outbound(index)
+        if self.members[index].run:
+            self.send(index, index, t.StopTree(0.0))
+        else:
+            self._close_inbound(index)
+
+    def _close_outbound(self, index: int) -> None:
+        """The peer reads the end of our connections to it."""
+        life = self.members[index].life
+        for conn in sorted(self.members[1 - index].inbound):
+            if conn // 1000 == life:
+                self.send(index, 1 - index, t.InboundClosed(conn))
+
+    def _close_inbound(self, index: int) -> None:
+        """The peer's connections to us are reset."""
+        for conn in sorted(self.members[index].inbound):
+            self.send(index, 1 - index, t.LinkBroken(conn % 1000, "reset"))
+        self.change(index, inbound=frozenset())
+
+    def advance(self) -> float:
+        """A third of a lease passes: guardians end what is due, timers fire."""
+        now = self.world.now + TICK_S
+        for index, member in enumerate(self.members):
+            if member.run and now >= member.kill_at:
+                self.change(index, run="")
+                self.send(index, index, t.Expired(member.latest))
+            if not member.stopped:
+                self.wake(index, now)
+        return now
+
+    def wake(self, index: int, now: float) -> None:
+        """The member's timer fires if it is due."""
+        state = self.members[index].state
+        if state is not None:
+            core = Core.__new__(Core)
+            core.state = state
+            if core.wake_at() <= now:
+                self.flight.append(Item(index, self.members[index].life, t.Tick(), index))

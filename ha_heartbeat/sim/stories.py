@@ -23,6 +23,9 @@ class Stories:
         self.world = nemesis.world
         self.rng = nemesis.rng
         self.lease_s = min(h.settings.lease_s for h in self.world.hosts)
+        if not self.world.hosts[0].settings.peer:
+            self.all = [self.stalled, self.slow_witness, self.frozen_claim]
+            return
         self.all = [self.frozen_at_start, self.frozen_at_refusal, self.late_refusal, self.stalled]
         if self.world.hosts[0].settings.has_witness:
             self.all += [
@@ -68,7 +71,7 @@ class Stories:
 
     def join(self) -> None:
         """They do again."""
-        self.world.network.cut = [[False, False], [False, False]]
+        self.world.network.mend()
         self.nemesis._note("the two hear each other again")
 
     def blind(self, host: Host) -> None:

@@ -23,25 +23,37 @@ if TYPE_CHECKING:
 class Witness:
     """One record, and the ways to it. An answer that does not come in an interval is a failure."""
 
-    def __init__(self, timeline: Timeline, rng: Random) -> None:
+    def __init__(self, timeline: Timeline, rng: Random, hosts: int = 2) -> None:
         self.timeline = timeline
         self.rng = rng
+        self.hosts = hosts
         self.record: Record | None = None
         self.serial = 0
-        self.cut = [False, False]
+        self.mend()
         self.down = False
+        self.spotless = True  # never wiped, down, slow, or out of reach
+        self.wiped = False
+        self.epoch = 0  # the highest that it was told of
         self.slow_s = 0.0
         self.forgetful = 0.0
 
+    def mend(self) -> None:
+        """No way to it is cut."""
+        self.cut = [False] * self.hosts
+
     def heal(self) -> None:
         """It answers everybody at once again, with what it knows."""
-        self.cut = [False, False]
+        if self.down or self.slow_s or self.forgetful or any(self.cut):
+            self.spotless = False
+        self.mend()
         self.down = False
         self.slow_s = self.forgetful = 0.0
 
     def wipe(self) -> None:
         """It has forgotten its record, and will never use a version again."""
         self.record = None
+        self.wiped = True
+        self.spotless = False
         self.serial += 1
 
     @property
@@ -86,6 +98,7 @@ class Witness:
         """What the shell of a member does when its time is over."""
         if life == host.life and op > host.witness_op:
             host.witness_op = op
+            self.spotless = False
             host.tell(WitnessFailed(op, "no answer"))
 
     def _read(self, op: int) -> Event:
@@ -96,4 +109,5 @@ class Witness:
             return WitnessConflict(op)
         self.serial += 1
         self.record = effect.record
+        self.epoch = max(self.epoch, effect.record.epoch)
         return WitnessSwapped(op, self.version)

@@ -1,4 +1,4 @@
-"""A world from one seed: two hosts with random settings, a network, and a nemesis."""
+"""A world from one seed: hosts with random settings, a network, and a nemesis."""
 
 from __future__ import annotations
 
@@ -26,19 +26,23 @@ class World:
     ) -> None:
         self.rng = rng
         self.tracing = tracing
+        self.skipped: frozenset[int] = frozenset()  # faults that a shrunk world leaves out
         self.lines: list[str] = []
         self.timeline = Timeline()
-        self.network = Network(self.timeline, rng)
+        self.network = Network(self.timeline, rng, len(scene.settings))
         self.network.in_order = not tangled
-        self.checker = Checker(self)
-        self.witness = Witness(self.timeline, rng)
+        self.checker = Checker(self, len(scene.settings))
+        self.witness = Witness(self.timeline, rng, len(scene.settings))
         self.disturbed_at = float("-inf")
         self.healed_at = 0.0
+        self.nemesis: Nemesis | None = None
         self.policy = scene.settings[0].takeover
-        first = Host(self, 0, scene.settings[0], scene.command, scene.clocks[0])
-        second = Host(self, 1, scene.settings[1], scene.command, scene.clocks[1])
-        first.peer, second.peer = second, first
-        self.hosts = first, second
+        self.hosts = tuple(
+            Host(self, i, settings, scene.command, clock)
+            for i, (settings, clock) in enumerate(zip(scene.settings, scene.clocks, strict=True))
+        )
+        for i, host in enumerate(self.hosts):
+            host.peer = self.hosts[i - 1]  # where there are more than two it is only a neighbour
 
     @classmethod
     def from_seed(cls, seed: int, *, tracing: bool = False) -> World:
@@ -56,14 +60,15 @@ class World:
 
     def run(self) -> None:
         """Live through all episodes; raises `ViolationError` at the first step that is wrong."""
-        first, second = self.rng.sample(self.hosts, 2)
+        first, *others = self.rng.sample(self.hosts, len(self.hosts))
         lease_s = max(h.settings.lease_s for h in self.hosts)
         first.boot()
-        lag_s = self.rng.random() * self.rng.choice((0.0, 0.001, 2 * lease_s))
-        self.timeline.at(lag_s, second.boot)
-        self.disturbed_at = lag_s
+        for other in others:
+            lag_s = self.rng.random() * self.rng.choice((0.0, 0.001, 2 * lease_s))
+            self.timeline.at(lag_s, other.boot)
+            self.disturbed_at = max(lag_s, self.disturbed_at)
         self.settle("start")
-        nemesis = Nemesis(self)
+        nemesis = self.nemesis = Nemesis(self)
         for _ in range(EPISODES):
             nemesis.strike()
             nemesis.heal()
@@ -71,7 +76,7 @@ class World:
             self.stay()
 
     def settle(self, after: str) -> None:
-        """One worker and one supervisor again, within the bound."""
+        """One worker and supervisors again, within the bound."""
         bound_s = self.bound_s()
         if not self.timeline.run_until(self.now + bound_s, self.checker.settled):
             states = ", ".join(
@@ -92,12 +97,12 @@ class World:
         return 4 * s + 4 * stop_s + 6 * i + 1.0
 
     def stay(self) -> None:
-        """A settled pair never switches."""
+        """What is settled never switches."""
         interval_s = max(h.settings.interval_test_s for h in self.hosts)
         changes = self.checker.changes
         self.timeline.run_until(self.now + self.rng.random() * 2 * interval_s)
         if self.checker.changes != changes:
-            self.checker.fail_liveness("a settled pair switched")
+            self.checker.fail_liveness("the role moved though all was settled")
 
     # -- traces ------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ class Witness(Protocol):
         """Its record is not one that a member writes."""
 
     def record(self) -> dict[str, Any]: ...
+    def close(self) -> None: ...
 
 
 class FileWitness:
@@ -67,6 +68,9 @@ class FileWitness:
 
         stored = open_register(self.url, "default", 10).read()
         return dict(json.loads(stored.value)) if stored is not None else {}
+
+    def close(self) -> None:
+        pass
 
 
 class ServerWitness:
@@ -105,6 +109,8 @@ class ServerWitness:
             self._process.terminate()
             self._process.wait()
             self._process = None
+
+    close = stop
 
     def wipe(self) -> None:
         self.stop()

@@ -313,15 +313,21 @@ class Rig:
         return {pid: title(pid) for pid in pids}
 
     def destroy(self) -> None:
-        """Kill whatever is left, and show the logs to whoever reads why the test failed."""
+        """Kill whatever is left."""
         while pids := marked(self.word):
             for pid in pids:
                 send(pid, signal.SIGKILL)
             time.sleep(0.01)
         for member in self.members:
             member.process.wait()
-            print(f"--- the log of {member.log_path.stem}:")
-            print("\n".join(member.lines))
+
+    def logs(self) -> str:
+        """For whoever reads why the test failed."""
+        parts = [
+            "\n".join([f"--- the log of {member.log_path.stem}:", *member.lines])
+            for member in self.members
+        ]
+        return "\n".join(parts)
 
 
 def pairs(

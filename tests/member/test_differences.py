@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.member import history
 from tests.member.rig import Rig, holds_for, paused, wait_for
+
+pytestmark = pytest.mark.side_by_side
 
 
 def test_another_service(rig: Rig) -> None:

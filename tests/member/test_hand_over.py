@@ -6,7 +6,11 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.member.rig import Member, Rig, paused, python, send, wait_for
+
+pytestmark = pytest.mark.side_by_side
 
 DAEMON = Path(__file__).with_name("daemons.py")
 

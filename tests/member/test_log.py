@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.member.rig import Rig, wait_for
+
+pytestmark = pytest.mark.side_by_side
 
 FIELDS = {"time", "level", "member", "service", "role", "epoch", "text"}
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.member.rig import Rig, wait_for
+
+pytestmark = pytest.mark.side_by_side
 
 QUICK = ("-t", "1", "-i", "0.2")
 

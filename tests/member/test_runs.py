@@ -6,7 +6,11 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 
+import pytest
+
 from tests.member.rig import Rig, holds_for, wait_for
+
+pytestmark = pytest.mark.side_by_side
 
 
 def test_the_command(rigs: Callable[[int], list[Rig]]) -> None:

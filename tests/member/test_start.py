@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.member.rig import Rig, holds_for, wait_for
+
+pytestmark = pytest.mark.side_by_side
 
 
 def test_together(rigs: Callable[[int], list[Rig]]) -> None:

@@ -6,7 +6,11 @@ import signal
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.member.rig import Rig, holds_for, pairs, send, wait_for
+
+pytestmark = pytest.mark.side_by_side
 
 FAR = ("-t", "20", "-i", "0.2")
 """With these nothing happens on account of a check: whatever is quick was told."""

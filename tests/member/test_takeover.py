@@ -5,7 +5,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
+import pytest
+
 from tests.member.rig import Rig, holds_for, is_alive, paused, send, wait_for
+
+pytestmark = pytest.mark.side_by_side
 
 SOON_S = 15.0
 """A bound for what takes milliseconds, on a machine that does other things, too."""
