@@ -5,7 +5,8 @@ everything from the first word that is no option belongs to the command untouche
 included, and since --help and a usage error should cost as little as they can. What runs a member
 is imported only when there is one to run.
 
-Exit status: 0 ended as asked; 1 could not start or run; 2 wrong usage; 130 interrupted.
+Exit status: 0 ended as asked; 1 could not start or run, or --check-config says that it would not
+start; 2 wrong usage; 130 interrupted.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ha_heartbeat.core.types import Evidence, Phase, RoleChanged, TakeoverPolicy
-from ha_heartbeat.core.votes import relied_on_s
+from ha_heartbeat.core.votes import check_period_s, relied_on_s
 
 if TYPE_CHECKING:
     from ha_heartbeat.sim.host import Host
@@ -156,6 +156,9 @@ class Checker:
                 voted_at = s.lease_until - relied_on_s(s.settings.lease_s)
                 if host.clock.world(voted_at) < self.world.healed_at:
                     return False  # its votes are of before, and may run out before they are renewed
+                left_s = s.lease_until - host.clock.local(self.world.now)
+                if left_s < check_period_s(s) * 1.1:
+                    return False  # the next check comes too late for them
             phases.append(s.phase)
         workers = phases.count(Phase.WORKER)
         return workers == 1 and phases.count(Phase.SUPERVISOR) == len(phases) - 1

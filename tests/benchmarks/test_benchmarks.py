@@ -26,8 +26,16 @@ ROWS = (
     "SIGTERM, lasting command, from the old command's last tick",
     "cable pulled, -t 0.1 --check-count 3 --takeover silence",
     "cable back, until one worker again",
+    "worker cut from peer and witness, -t 0.1 --check-count 3",
+    "worker cut from peer and witness, -t 0.1 --check-count 3, from the old command's last tick",
 )
-FACTS = ("memory of an idle worker", "processor of an idle supervisor", "simulator, one core")
+FACTS = (
+    "overlaps written down by both members",
+    "cut from peer and witness",
+    "memory of an idle worker",
+    "processor of an idle supervisor",
+    "simulator, one core",
+)
 
 
 def what_is_missing() -> str:
@@ -67,6 +75,7 @@ def test_smoke_prints_every_row_and_leaves_nothing_behind(tmp_path: Path) -> Non
         assert re.search(rf"^{re.escape(row)} +3( +\d+\.\d ms){{3}} +(0|by policy)$", printed, re.M)
     for fact in FACTS:
         assert re.search(rf"^{re.escape(fact)} +\S", printed, re.M)
+    assert "old command dead before the new one began: 3 of 3" in printed
     assert all(f"| {row} " in markdown.read_text() for row in (*ROWS, *FACTS))
     assert "Linux" in printed
     assert not namespaces_of(process.pid)

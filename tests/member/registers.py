@@ -94,7 +94,7 @@ class ServerWitness:
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stderr=log,
-                env={**os.environ, MARK: f"{self._rig.word}-witness"},
+                env={**os.environ, MARK: f"witness-of-{self._rig.word}"},
             )
         wait_for(self._answers, "the witness to answer")
 
