@@ -137,7 +137,8 @@ def lapse(s: State, e: Event, now: float) -> None:
     s.looking_since = now
     s.abstain_until = now + votes.kept_s(s.settings.lease_s)
     if s.settings.has_witness:
-        why = "neither its peer nor the witness renewed their vote in time, or it was paused"
+        voters = "neither its peer nor the witness" if s.settings.peer else "the witness has not"
+        why = f"{voters} renewed their vote in time, or it was paused"
     else:
         why = "it was paused or starved for longer than that"
     s.say(
@@ -165,14 +166,17 @@ def forget_run(s: State, e: Event, now: float) -> None:
 
 def go_on(s: State, e: Event, now: float) -> None:
     """The guardian had to end the command, but the role is still ours."""
-    if s.settings.has_witness or evidence.acts_on_silence(s):
-        why = "the lease still holds"
+    if s.settings.has_witness:
+        cause, why = "The votes were not renewed in time", "a moment of it is left"
     else:
+        cause = "This member was paused or starved"
         why = "nobody takes over on silence (--takeover proof)"
+        if evidence.acts_on_silence(s):
+            why = "the lease still holds"
     s.say(
         Level.WARNING,
-        f"This member was paused or starved, so its guardian ended the command as the lease of "
-        f"{s.settings.lease_s:g} s ran out; {why}: going on as worker.",
+        f"{cause}, so its guardian ended the command as the lease of {s.settings.lease_s:g} s ran "
+        f"out; {why}: going on as worker.",
     )
     votes.keep_lease(s, now)
 

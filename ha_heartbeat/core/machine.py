@@ -256,6 +256,8 @@ def _witness_read(s: State, e: WitnessRead, now: float, chance: float) -> Kind |
         watch.learn_epoch(s, e.record.epoch)
     waited = not s.witness_asked
     is_news = witness.was_read(s, e, now)
+    if s.phase in RUNNING and witness.is_ours(s):
+        witness.ask(s, now)  # the check in which a swap's outcome was unknown renews after all
     if waited:
         watch.probe(s, now)  # a refusal may have waited for this
     return Kind.RECORD if is_news else None

@@ -43,6 +43,7 @@ class Op(Enum):
 
     NONE = "none"
     READ = "read"
+    FOUND = "found"  # a record that is nobody's, where there was none
     CLAIM = "claim"  # by a candidate: it votes for nobody else meanwhile
     RENEW = "renew"  # by a worker
     RELEASE = "release"
@@ -121,7 +122,7 @@ class State:
     record: Record | None = None
     record_version: str = ""
     record_since: float = NEVER  # when this version was first read; NEVER: nothing was read yet
-    read_at: float = NEVER  # when it last answered a read
+    read_at: float = NEVER  # when it last answered a read; how fresh what is shown is
     witness_asked: bool = False  # it has answered, or failed to, at least once
     witness_vote_until: float = NEVER
 

@@ -89,11 +89,12 @@ def tree_alive(s: State, e: Event, now: float) -> bool:
 
 
 def silent_and_fence(s: State, e: Event, now: float) -> bool:
-    """Silent for a lease, and there is a fence command to try."""
+    """Silent for a lease, to the witness too if there is one, and there is a fence to try."""
     return (
         s.settings.has_fence
         and not s.tree_alive
         and now >= s.fence_retry_at
+        and not witness.shows_life(s, now)
         and evidence.is_silent(s, now)
     )
 
@@ -120,7 +121,10 @@ def record_is_free(s: State, e: Event, now: float) -> bool:
 
 def another_holds_record(s: State, e: Event, now: float) -> bool:
     """There is no peer, and the witness's vote is another member's."""
-    return not s.settings.peer and s.record is not None and not witness.is_free(s, now)
+    record = s.record
+    if s.settings.peer or record is None or witness.is_vacant(record):
+        return False
+    return not witness.is_free(s, now)
 
 
 def vote_lost(s: State, e: Event, now: float) -> bool:

@@ -9,6 +9,8 @@ is a witness that does not answer.
 
 from __future__ import annotations
 
+from typing import Final
+
 from ha_heartbeat.core import evidence, votes
 from ha_heartbeat.core.state import NEVER, Op, State
 from ha_heartbeat.core.types import (
@@ -23,6 +25,9 @@ from ha_heartbeat.core.types import (
     WitnessSwapped,
 )
 
+VACANT: Final = "vacant"
+"""What stands in the place of an incarnation in a record that is nobody's."""
+
 # -- rules -----------------------------------------------------------------------------------------
 
 
@@ -34,21 +39,39 @@ def is_ours(s: State) -> bool:
 def is_free(s: State, now: float) -> bool:
     """Whether the record may be taken by this member, as far as the register is concerned.
 
-    Absence is no freedom: a wiped register has forgotten a holder that may still run, so it has to
-    stay absent for a lease, too.
+    An absence is never free by itself: a register that was wiped has forgotten a holder that may
+    still run, and an absence, unlike a version, may come again between two looks. So where there is
+    no record a vacant one is founded first, and has to stand for a lease like any other. Only a
+    worker that has its peer's vote may write at once: nobody else can be running.
     """
     if s.record_since == NEVER:
         return False
     record = s.record
-    if record is not None:
-        if record.incarnation == s.incarnation or _holder_gone(s, record, now):
-            return True
-        lease_s = max(record.lease_s, s.settings.lease_s)
-    elif _looked_long_ago(s, now):
+    if record is None:
+        return (
+            s.phase is Phase.WORKER or s.phase is Phase.HANDING_OVER
+        ) and now < s.peer_vote_until
+    if record.incarnation == s.incarnation or _holder_gone(s, record, now):
+        return True
+    return now >= s.record_since + votes.kept_s(max(record.lease_s, s.settings.lease_s))
+
+
+def is_vacant(record: Record) -> bool:
+    """Whether the record names nobody."""
+    return record.incarnation == VACANT
+
+
+def shows_life(s: State, now: float) -> bool:
+    """Whether another's record was written so lately that its holder still has the witness's vote.
+
+    Then silence is a cut between the two members, and no reason to fence.
+    """
+    record = s.record
+    if not s.settings.has_witness or record is None or is_ours(s):
         return False
-    else:
-        lease_s = max(s.settings.lease_s, s.peer_lease_s)
-    return now >= s.record_since + votes.kept_s(lease_s)
+    if record.released or is_vacant(record):
+        return False
+    return now < s.record_since + votes.kept_s(max(record.lease_s, s.settings.lease_s))
 
 
 def _holder_gone(s: State, record: Record, now: float) -> bool:
@@ -78,6 +101,16 @@ def may_claim(s: State, now: float) -> bool:
     )
 
 
+def _may_found(s: State, now: float) -> bool:
+    """Whether to found a vacant record: there is none, and no worker that would write its own."""
+    return (
+        (s.phase is Phase.LOOKING or s.phase is Phase.SUPERVISOR)
+        and s.record_since != NEVER
+        and s.record is None
+        and evidence.is_silent(s, now)
+    )
+
+
 # -- asking ----------------------------------------------------------------------------------------
 
 
@@ -92,6 +125,9 @@ def ask(s: State, now: float) -> None:
     elif s.op_record is None and may_claim(s, now):
         _swap(s, Op.CLAIM, now, released=False)
         return
+    elif s.op_record is None and _may_found(s, now):
+        _swap(s, Op.FOUND, now, released=False)
+        return
     if s.phase is not Phase.STOPPED:
         _begin(s, Op.READ, now)
         s.out.append(ReadWitness(s.op))
@@ -105,12 +141,13 @@ def let_go(s: State, now: float) -> None:
 
 def _swap(s: State, kind: Op, now: float, *, released: bool) -> None:
     _begin(s, kind, now)
-    epoch = s.epoch_reserved if kind is Op.CLAIM else s.epoch
+    epochs = {Op.CLAIM: s.epoch_reserved, Op.FOUND: s.epoch_seen}
+    epoch = epochs.get(kind, s.epoch)
     counter = s.record.counter + 1 if s.record is not None else 1
     members = _members(s) if s.settings.peer else ()
     s.op_record = Record(
         s.settings.member,
-        s.incarnation,
+        VACANT if kind is Op.FOUND else s.incarnation,
         epoch,
         counter,
         s.settings.lease_s,
@@ -151,22 +188,12 @@ def was_read(s: State, e: WitnessRead, now: float) -> bool:
         # The swap of which nobody knew had been carried out; its date is when it was sent.
         _written(s, doubt, e.version, s.doubt_sent_at, now)
         return False
-    missed = record is None and _looked_long_ago(s, now)
-    if s.record_since == NEVER or e.version != s.record_version or missed:
+    if s.record_since == NEVER or e.version != s.record_version:
         s.record, s.record_version, s.record_since = record, e.version, now
     s.read_at = now
     if not is_ours(s):
         s.witness_vote_until = NEVER
     return True
-
-
-def _looked_long_ago(s: State, now: float) -> bool:
-    """Whether a look was missed, so that an absence seen then says nothing of the time since.
-
-    A version never comes again, but an absence does: between two looks far apart a record may have
-    been written and wiped, and its writer may still run.
-    """
-    return now - s.read_at > 2 * votes.check_period_s(s)
 
 
 def was_swapped(s: State, e: WitnessSwapped, now: float) -> bool:
@@ -182,7 +209,7 @@ def was_swapped(s: State, e: WitnessSwapped, now: float) -> bool:
 
 def _written(s: State, record: Record, version: str, sent_at: float, now: float) -> None:
     s.record, s.record_version, s.record_since = record, version, now
-    if not record.released:
+    if not record.released and is_ours(s):
         s.witness_vote_until = sent_at + votes.relied_on_s(s.settings.lease_s)
         if s.phase is Phase.WORKER or s.phase is Phase.HANDING_OVER:
             votes.keep_lease(s, now)

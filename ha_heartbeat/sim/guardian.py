@@ -14,11 +14,15 @@ DEAF: Final = float("inf")
 
 
 class Command(NamedTuple):
-    """How long a run lasts, how long it takes to end on SIGTERM (s), how likely it leaves more."""
+    """How long a run lasts, how long it takes to end on SIGTERM (s), how likely it leaves more.
+
+    One that varies lasts for a tenth or ten times as long now and then.
+    """
 
     lasts_s: float
     ends_s: float
     leaves: float
+    varies: bool = False
 
 
 class Guardian:
@@ -63,7 +67,10 @@ class Guardian:
         self.run = self.latest = run
         self.stopping = False
         self.generation += 1
-        world.timeline.at(world.now + self.command.lasts_s, self._finish, self.generation)
+        lasts_s = self.command.lasts_s
+        if self.command.varies:
+            lasts_s *= world.rng.choice((0.1, 1, 10))
+        world.timeline.at(world.now + lasts_s, self._finish, self.generation)
         self._watch_deadline()
         world.checker.lives(self.host)
 

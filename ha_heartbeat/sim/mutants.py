@@ -34,16 +34,16 @@ def catch(mutant: Mutant, limit_s: float = LIMIT_S) -> Caught:
     began = time.perf_counter()
     gc.disable()  # as in `run_batch`
     try:
-        with removed(mutant):
-            for seed in count():
+        for seed in count():
+            with removed(mutant):
                 what = violation(seed)
-                took_s = time.perf_counter() - began
-                if what:
-                    return Caught(mutant, seed, what, took_s)
-                if took_s > limit_s:
-                    break
-                if seed % 50 == 0:
-                    gc.collect()
+            took_s = time.perf_counter() - began
+            if what and not violation(seed):  # the rule it was, and nothing else
+                return Caught(mutant, seed, what, took_s)
+            if took_s > limit_s:
+                break
+            if seed % 50 == 0:
+                gc.collect()
     finally:
         gc.enable()
     return Caught(mutant, -1, "", time.perf_counter() - began)

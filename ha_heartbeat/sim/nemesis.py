@@ -25,6 +25,7 @@ class Nemesis:
         self.rng = world.rng
         self.episode = 0
         self.count = 0
+        self.trusty = self.rng.random() < 0.3  # the witness is never struck
         self.stories = Stories(self)
         alone: tuple[Callable[[Host], None], ...] = (
             self.crash,
@@ -39,7 +40,7 @@ class Nemesis:
         )
         between = (self.cut_both_ways, self.cut_one_way, self.bad_line)
         self.faults = alone + between if world.hosts[0].settings.peer else alone
-        if world.hosts[0].settings.has_witness:
+        if world.hosts[0].settings.has_witness and not self.trusty:
             self.faults += (
                 self.cut_off_all,
                 self.cut_off_all,

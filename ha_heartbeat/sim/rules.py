@@ -10,6 +10,8 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from types import CodeType
 from typing import Any, Final, NamedTuple
 
 from ha_heartbeat.core import (
@@ -46,6 +48,20 @@ class Mutant(NamedTuple):
 @contextmanager
 def removed(mutant: Mutant) -> Iterator[None]:
     """Until the block ends, the core lacks the rule, wherever its functions are referred to."""
+    codes = _codes(mutant)
+    before = {function: function.__code__ for function in codes}
+    try:
+        for function, code in codes.items():
+            function.__code__ = code
+        yield
+    finally:
+        for function, code in before.items():
+            function.__code__ = code
+
+
+@cache
+def _codes(mutant: Mutant) -> dict[Any, CodeType]:
+    """The functions that lack the rule, compiled once."""
     changes: dict[Any, str] = {}
     for edit in mutant.edits:
         function = _function(edit.where)
@@ -53,16 +69,12 @@ def removed(mutant: Mutant) -> Iterator[None]:
         if source.count(edit.old) != 1:
             raise LookupError(f"{mutant.name}: {edit.old!r} is not once in {edit.where}")
         changes[function] = source.replace(edit.old, edit.new)
-    before = {function: function.__code__ for function in changes}
-    try:
-        for function, source in changes.items():
-            names: dict[str, Any] = {}
-            exec(source.removeprefix("@property\n"), function.__globals__, names)
-            function.__code__ = names[function.__name__].__code__
-        yield
-    finally:
-        for function, code in before.items():
-            function.__code__ = code
+    codes = {}
+    for function, source in changes.items():
+        names: dict[str, Any] = {}
+        exec(source.removeprefix("@property\n"), function.__globals__, names)
+        codes[function] = names[function.__name__].__code__
+    return codes
 
 
 def _function(where: str) -> Any:
@@ -121,11 +133,6 @@ MUTANTS: Final = (
         ("votes.keep_lease", "if s.settings.has_witness:", "if False:"),
     ),
     _mutant(
-        "vote-date",
-        "a peer's vote counts from when it was asked for, not from when it came",
-        ("watch._note_vote", "count_peer_vote(s, asked_at)", "count_peer_vote(s, now)"),
-    ),
-    _mutant(
         "witness-vote-date",
         "the witness's vote counts from when the swap was sent, not from when it was answered",
         ("witness._written", "sent_at + votes", "now + votes"),
@@ -145,15 +152,11 @@ MUTANTS: Final = (
         ("votes.may_ask_for_vote", "and now >= s.promised_until", ""),
     ),
     _mutant(
-        "overtaken-question",
-        "no vote is given for a question that its asker has overtaken",
-        ("watch._hear", "return False", "return True"),
-    ),
-    _mutant(
         "stale-answer",
         "an answer gives nothing when it is older than a lease, or was asked for in another role",
         ("votes.is_fresh", "return now - asked_at <=", "return True or now <="),
         ("watch.forget_questions", "s.asks = ()", "pass"),
+        ("watch._note_vote", "count_peer_vote(s, asked_at)", "count_peer_vote(s, now)"),
     ),
     _mutant(
         "longest-lease",
@@ -218,11 +221,6 @@ MUTANTS: Final = (
         "every process of the tree holds the port",
         ("Host.port_held", " or self.guardian.alive", ""),
     ),
-    _mutant(
-        "past-lives",
-        "what a replaced incarnation said late is not news",
-        ("watch._retire", "s.past = (*s.past, incarnation)[-PAST_INCARNATIONS:]", "pass"),
-    ),
     # -- the tree ----------------------------------------------------------------------------------
     _mutant(
         "run-after-tree",
@@ -245,6 +243,7 @@ MUTANTS: Final = (
         "old-refusal",
         "a refusal older than a lease proves nothing",
         ("evidence.refusal_objection", "if now - s.link_since >", "if False and now >"),
+        ("votes.count_proof_of_death", "count_peer_vote(s, asked_at)", "count_peer_vote(s, s.now)"),
     ),
     _mutant(
         "shorter-lease",
@@ -273,11 +272,6 @@ MUTANTS: Final = (
         "heard-since-fence",
         "a fence's success is void when the peer was heard after it was started",
         ("table.heard_since_fence", "return s.heard_at >=", "return False and s.heard_at >="),
-    ),
-    _mutant(
-        "late-fence",
-        "with a witness, a fence that took longer than a lease gives no vote of the peer's",
-        ("table.fenced_too_late", "fenced(s, e, now)", "False"),
     ),
     # -- the witness -------------------------------------------------------------------------------
     _mutant(
@@ -422,4 +416,52 @@ REDUNDANT: Final[tuple[Mutant, ...]] = (
         "silence counts only if it was asked into often enough",
         ("evidence.is_silent", "s.unanswered >= s.settings.check_count and", ""),
     ),
+    _mutant(
+        "late-fence",
+        "with a witness, a fence that took longer than a lease gives no vote of the peer's",
+        ("table.fenced_too_late", "fenced(s, e, now)", "False"),
+    ),
+    _mutant(
+        "old-refusal-alone",
+        "a refusal older than a lease proves nothing",
+        ("evidence.refusal_objection", "if now - s.link_since >", "if False and now >"),
+    ),
+    _mutant(
+        "overtaken-question",
+        "no vote is given for a question that its asker has overtaken",
+        ("watch._hear", "return False", "return True"),
+    ),
+    _mutant(
+        "past-lives",
+        "what a replaced incarnation said late is not news",
+        ("watch._retire", "s.past = (*s.past, incarnation)[-PAST_INCARNATIONS:]", "pass"),
+    ),
+    _mutant(
+        "vote-date",
+        "a peer's vote counts from when it was asked for, not from when it came",
+        ("watch._note_vote", "count_peer_vote(s, asked_at)", "count_peer_vote(s, now)"),
+    ),
 )
+
+WHY: Final = {
+    "fresh": "the vote in it is dated by its question, and a lease that is over starts no run",
+    "forget-questions": "an answer is fresh for a lease only, and a worker's is no candidate's",
+    "promise-length": "silence is judged after the longer lease, and nothing is taken before",
+    "longer-lease": "the promise itself lasts for the asker's lease",
+    "record-lease": "the promise or the silence lasts for as long, where the peer was heard",
+    "cross-votes-alone": "the order of the two decides who is voted for, so votes do not cross",
+    "vote-while-tree-alone": "the answer says that its sender holds, and such a vote is no grant",
+    "vote-during-claim": "the witness's vote is not used by one that is promised by then",
+    "claim-and-promise": "no promise is made while the witness is asked",
+    "late-election-alone": "its lease is over before it begins, so no run starts",
+    "release-after-tree-alone": "the release says that its sender holds, so it is no grant",
+    "promise-and-silence": "a promise answers what was heard, and silence is counted from there",
+    "asked-into-silence": "the record was renewed meanwhile, so the swap of the old version fails",
+    "late-fence": "the peer's vote is dated from the fence's start, so the lease is over by then",
+    "old-refusal-alone": "the peer's vote is dated by the question, so the lease is over by then",
+    "overtaken-question": "it only unmakes a promise, and silence has to last for a lease anyway",
+    "past-lives": "late words of a dead life give no vote, and delay what follows",
+    "vote-date": "an answer a twentieth of a lease late has to meet a cut in the same moment; "
+    "the margin before the deadline covers the rest",
+}
+"""Why the removal of each rule of `REDUNDANT` alone was not seen to break an invariant."""

@@ -93,7 +93,7 @@ def _random_cluster(rng: Random) -> Scene:
 
 def _random_pair(rng: Random, *, has_witness: bool = False) -> Scene:
     """Any two members that an operator may start, on clocks that differ by less than 1 %."""
-    interval_s = rng.choice((0.1, 1.0, 10.0))
+    interval_s = rng.choice((0.1, 1.0, 10.0, 60.0))
     pairs = ((0, 0), (0, 0), (1, 0), (0, 1), (1, 1))
     modes, fallbacks = rng.choice(pairs), rng.choice(pairs)
     has_witness = has_witness or rng.random() < 0.5
@@ -116,14 +116,23 @@ def _random_pair(rng: Random, *, has_witness: bool = False) -> Scene:
         command=Command(
             lasts_s=rng.choice((0.0, 0.3, 3.0, 1e9, 1e9)) * interval_s,
             ends_s=rng.choice((0.0, 0.0, 0.3 * interval_s, DEAF)),
-            leaves=rng.choice((0.0, 0.0, 0.5)),
+            leaves=rng.choice((0.0, 0.5)),
+            varies=rng.random() < 0.5,
         ),
-        clocks=(_clock(rng), _clock(rng)),
+        clocks=_clocks(rng),
     )
 
 
 def _mode(worker: int) -> Mode:
     return Mode.WORKER if worker else Mode.SUPERVISOR
+
+
+def _clocks(rng: Random) -> tuple[LocalClock, LocalClock]:
+    """Often as different as they may be."""
+    rate = rng.choice((0.0, -0.0049, 0.0049))
+    if not rate:
+        return _clock(rng), _clock(rng)
+    return LocalClock(1 + rate, rng.uniform(0, 1e5)), LocalClock(1 - rate, rng.uniform(0, 1e5))
 
 
 def _clock(rng: Random) -> LocalClock:

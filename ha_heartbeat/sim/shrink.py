@@ -1,4 +1,4 @@
-"""A failing seed made short: the faults that it does not need are left out, and the trace has lanes.
+"""A failing seed made short: faults that it does not need are left out, and the trace has lanes.
 
 Leaving a fault out changes what chance brings after it, so another violation may appear instead;
 any will do, the one with the fewest faults is kept.

@@ -24,10 +24,18 @@ class Stories:
         self.rng = nemesis.rng
         self.lease_s = min(h.settings.lease_s for h in self.world.hosts)
         if not self.world.hosts[0].settings.peer:
-            self.all = [self.stalled, self.slow_witness, self.frozen_claim]
+            self.all = [self.stalled, self.stalled]
+            if not nemesis.trusty:
+                self.all = [self.stalled, self.slow_witness, self.frozen_claim]
             return
-        self.all = [self.frozen_at_start, self.frozen_at_refusal, self.late_refusal, self.stalled]
-        if self.world.hosts[0].settings.has_witness:
+        self.all = [
+            self.frozen_at_start,
+            self.frozen_at_refusal,
+            self.late_refusal,
+            self.stalled,
+            self.taking_turns,
+        ]
+        if self.world.hosts[0].settings.has_witness and not nemesis.trusty:
             self.all += [
                 self.lonely_voter,
                 self.lonely_voter,
@@ -137,6 +145,17 @@ class Stories:
         worker.resume()
         self.leases(0.0, 0.3)
 
+    def taking_turns(self) -> None:
+        """One takes over from the other, and neither is told how far the other came."""
+        worker, other = self.worker_first()
+        worker.crash()
+        self.leases(0.05, 0.5)
+        other.crash()
+        self.leases(0.0, 0.3)
+        worker.boot()
+        self.leases(0.0, 0.3)
+        other.boot()
+
     def lonely_voter(self) -> None:
         """A worker lives on its peer's vote alone, and then on nothing."""
         worker, other = self.worker_first()
@@ -186,7 +205,7 @@ class Stories:
         self.leases(1.0, 1.6)
         other.freeze()
         worker.power_on()
-        self.leases(1.0, 3.0)
+        self.leases(1.5, 3.5)
         other.thaw()
         self.leases(0.0, 0.2)
 

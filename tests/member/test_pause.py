@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tests.member.rig import Rig, holds_for, pairs, paused, wait_for
 
-LONGER = ("-t", "0.8")
+LONGER = ("-t", "2")
 LEASE = ("-t", "0.2", "--check-count", "3")
 LEASE_S = 0.6
 

@@ -90,6 +90,7 @@ def test_it_cannot_be_written_for_a_while(rig: Rig, small: Path, trouble: str) -
     rig.works(again)  # whose epoch is higher: the rig's judge compares
 
 
+@pytest.mark.side_by_side
 def test_a_damaged_file(rig: Rig) -> None:
     """Exit 1 with one sentence, and the file is as it was."""
     first = rig.member(1)
@@ -108,6 +109,7 @@ def test_a_damaged_file(rig: Rig) -> None:
     assert len(rig.runs()) == 1
 
 
+@pytest.mark.side_by_side
 def test_the_epochs_are_on_disk_after_a_kill(rig: Rig) -> None:
     """Written ahead of need: a member killed in its first moments leaves nothing to be guessed."""
     last = 0

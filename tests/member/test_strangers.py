@@ -54,6 +54,7 @@ def test_in_the_peers_place(
         assert not alone.said("fault|Traceback|internal")
 
 
+@pytest.mark.side_by_side
 def test_proof_never_acts_on_a_stranger(rig: Rig) -> None:
     with peers.at(rig.free_port(), peers.resets):
         alone = rig.member(1, *QUICK, "--takeover", "proof")
@@ -63,6 +64,7 @@ def test_proof_never_acts_on_a_stranger(rig: Rig) -> None:
     assert alone.said("refused the connection") == 1
 
 
+@pytest.mark.side_by_side
 def test_what_a_web_server_is_called(rig: Rig) -> None:
     """The line names the address and what to do about it is plain."""
     with peers.at(rig.free_port(), peers.speaks_http):
@@ -90,6 +92,7 @@ def test_a_thousand_idle_connections(rig: Rig) -> None:
     assert other.said("refused the connection") == 1
 
 
+@pytest.mark.side_by_side
 def test_garbage_sent_to_a_member(rig: Rig) -> None:
     """It closes that connection and nothing else, and is said once."""
     worker, other = rig.pair("-t", "1")

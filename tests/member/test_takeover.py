@@ -87,11 +87,12 @@ def test_a_grandchild_survives_member_and_guardian(rig: Rig) -> None:
 def test_the_supervisor_is_killed(rig: Rig) -> None:
     """The worker says so once, goes on, and says when there is a supervisor again."""
     worker, other = rig.pair()
+    before = worker.said("nobody supervises this worker"), worker.said(f"{other.name} is heard")
     other.kill()
-    worker.hears("nobody supervises this worker")
+    worker.hears("nobody supervises this worker", times=before[0] + 1)
     again = rig.member(int(other.name[1]))
     rig.settle(worker, again)
-    worker.hears(f"{other.name} is heard")
+    worker.hears(f"{other.name} is heard", times=before[1] + 1)
     (run,) = rig.runs()
     assert again.said(f"{worker.name} is worker, epoch {run.epoch}\\.") == 1
 

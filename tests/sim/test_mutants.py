@@ -8,7 +8,7 @@ import pytest
 
 from ha_heartbeat.core import evidence
 from ha_heartbeat.sim.mutants import catch
-from ha_heartbeat.sim.rules import MUTANTS, REDUNDANT, Mutant, removed
+from ha_heartbeat.sim.rules import MUTANTS, REDUNDANT, WHY, Mutant, removed
 
 BUDGET_S = 20.0
 QUICK = (
@@ -25,6 +25,10 @@ BY_NAME = {m.name: m for m in (*MUTANTS, *REDUNDANT)}
 
 def test_names_are_unique() -> None:
     assert len(BY_NAME) == len(MUTANTS) + len(REDUNDANT)
+
+
+def test_each_redundant_rule_has_a_reason() -> None:
+    assert {m.name for m in REDUNDANT} == set(WHY)
 
 
 @pytest.mark.parametrize("mutant", BY_NAME.values(), ids=BY_NAME)
