@@ -114,6 +114,7 @@ def _become_worker(s: State, now: float, proof: Evidence, why: str) -> None:
     s.epoch_seen = s.epoch
     s.evidence = proof
     s.worker_since = now
+    s.overlap_s, s.overlap_epoch = 0.0, 0  # that was another term
     votes.free_promise(s)
     s.take_back("silent", "peer-gone", "preferred", "leftovers")
     spoke = proof is Evidence.VOTED or proof is Evidence.RELEASED

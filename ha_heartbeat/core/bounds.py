@@ -58,7 +58,7 @@ class Bounds(NamedTuple):
     - `room_s`: the longest stop timeout before `kill_s` that leaves the next check its chance to
       renew: `kill_s` less one check and the least interval, for the answer.
     - `elected_s`: from the last renewal to a takeover by the witness's vote: at most one check
-      until a candidate has read that version, D and 1 % while it stands, one check until it swaps.
+      until a candidate has read that version, and D and 1 % while it stands.
     - `crash_s`: how long the tree of a killed member may live: the stop timeout, at most `kill_s`.
     - `meeting_s`: from when two workers can hear each other again to the end of the earlier one: a
       check, and then its stop, at most `crash_s`.
@@ -94,7 +94,7 @@ def bounds_of(cfg: Settings) -> Bounds:
         term_s=term_s,
         ending_s=kill_s - term_s,
         room_s=kill_s - check_s - LEAST_INTERVAL_S,
-        elected_s=check_s + kept_s(lease_s) + check_s,
+        elected_s=check_s + kept_s(lease_s),
         crash_s=crash_s,
         meeting_s=check_s + crash_s,
     )

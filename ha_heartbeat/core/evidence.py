@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ha_heartbeat.core.state import State
 from ha_heartbeat.core.types import Phase, TakeoverPolicy
-from ha_heartbeat.core.votes import kept_s, relied_on_s
+from ha_heartbeat.core.votes import kept_s, relied_on_s, shorter_lease_s
 
 
 def refusal_objection(s: State, now: float) -> str:
@@ -23,7 +23,7 @@ def refusal_objection(s: State, now: float) -> str:
         return "a refusal is treated as silence (--distrust-refused)"
     if s.heard_at >= s.link_since:
         return "it was heard after the question was sent"
-    if now - s.link_since > relied_on_s(s.settings.lease_s):
+    if now - s.link_since > relied_on_s(shorter_lease_s(s)):
         return "the answer is older than the lease"
     if s.inbound and now - s.heard_at < kept_s(s.settings.lease_s):
         return "its own connection to this member is still open"

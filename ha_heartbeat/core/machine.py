@@ -138,11 +138,18 @@ class Core:
             return min(s.next_check_at, due)
         if phase is Phase.STOPPED:
             return FOREVER
-        if s.unanswered >= s.settings.check_count and phase in WATCHING and s.settings.peer:
-            due = evidence.silence_due_at(s)
-            if s.now < due < s.next_check_at:
-                return due
+        if phase in WATCHING and (due := self._judged_at()) < s.next_check_at:
+            return due
         return s.next_check_at
+
+    def _judged_at(self) -> float:
+        """When silence, or the witness's record, has to be judged between two checks."""
+        s = self.state
+        if s.settings.peer and s.unanswered < s.settings.check_count:
+            return FOREVER
+        silent_at = evidence.silence_due_at(s) if s.settings.peer else NEVER
+        claim_at = max(silent_at, witness.free_at(s)) if s.settings.has_witness else FOREVER
+        return min((at for at in (silent_at, claim_at) if at > s.now), default=FOREVER)
 
 
 # -- noting facts ----------------------------------------------------------------------------------
@@ -170,6 +177,8 @@ def _tick(s: State, e: Tick, now: float, chance: float) -> Kind | None:
         witness.ask(s, now)
         if failed and s.phase is Phase.WORKER:
             actions.say_peer_silent(s, e, now)
+    elif witness.may_claim(s, now):
+        witness.ask(s, now)
     schedule.due(s, now)
     return Kind.TICK
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from ha_heartbeat.core import evidence, votes
-from ha_heartbeat.core.state import NEVER, Op, State
+from ha_heartbeat.core.state import FOREVER, NEVER, Op, State
 from ha_heartbeat.core.types import (
     Level,
     Phase,
@@ -53,7 +53,14 @@ def is_free(s: State, now: float) -> bool:
         ) and now < s.peer_vote_until
     if record.incarnation == s.incarnation or _holder_gone(s, record, now):
         return True
-    return now >= s.record_since + votes.kept_s(max(record.lease_s, s.settings.lease_s))
+    return now >= free_at(s)
+
+
+def free_at(s: State) -> float:
+    """When the present record becomes free if nobody writes it again; never, if there is none."""
+    if s.record_since == NEVER or s.record is None:
+        return FOREVER
+    return s.record_since + votes.kept_s(max(s.record.lease_s, s.settings.lease_s))
 
 
 def is_vacant(record: Record) -> bool:
@@ -180,9 +187,9 @@ def was_read(s: State, e: WitnessRead, now: float) -> bool:
     s.op_kind = Op.NONE
     record = e.record
     if record is not None and not _is_of_our_cluster(s, record):
-        _silent(s, _foreign(s, record))
+        _silent(s, "witness", _foreign(s, record))
         return False
-    _answers(s)
+    _answers(s, "witness")
     doubt, s.op_record = s.op_record, None
     if doubt is not None and record == doubt:
         # The swap of which nobody knew had been carried out; its date is when it was sent.
@@ -202,7 +209,7 @@ def was_swapped(s: State, e: WitnessSwapped, now: float) -> bool:
         return False
     kind, record = s.op_kind, s.op_record
     s.op_kind, s.op_record = Op.NONE, None
-    _answers(s)
+    _answers(s, "witness", "witness-write")
     _written(s, record, e.version, s.op_sent_at, now)
     return kind is Op.CLAIM
 
@@ -221,7 +228,6 @@ def conflicted(s: State, e: WitnessConflict, now: float) -> None:
         return
     s.op_kind = Op.NONE
     s.doubt_sent_at = s.op_sent_at
-    _answers(s)
     if s.phase is not Phase.STOPPED:
         _begin(s, Op.READ, now)
         s.out.append(ReadWitness(s.op))
@@ -231,22 +237,25 @@ def failed(s: State, e: WitnessFailed, now: float) -> None:
     """No answer: what was sent may have been carried out, so the next question is a read."""
     if e.op != s.op or s.op_kind is Op.NONE:
         return
+    about = "witness"
     if s.op_kind is not Op.READ:
         s.doubt_sent_at = s.op_sent_at
+        about = "witness-write"
     s.op_kind = Op.NONE
-    _silent(s, e.reason)
+    _silent(s, about, e.reason)
 
 
-def _answers(s: State) -> None:
+def _answers(s: State, *abouts: str) -> None:
+    """What was said of reading is taken back by a read, what was said of writing by a write."""
     s.witness_asked = True
-    if "witness" in s.said:
-        s.take_back("witness")
+    if not s.said.isdisjoint(abouts):
+        s.take_back(*abouts)
         s.say(Level.INFO, "The witness answers again.")
 
 
-def _silent(s: State, reason: str) -> None:
+def _silent(s: State, about: str, reason: str) -> None:
     s.witness_asked = True
-    s.say_once("witness", Level.WARNING, f"The witness does not answer: {reason}")
+    s.say_once(about, Level.WARNING, f"The witness does not answer: {reason}")
 
 
 def _is_of_our_cluster(s: State, record: Record) -> bool:

@@ -80,6 +80,10 @@ async def _start_and_live(config: Config) -> int:
         log.say(core.Say(core.Level.WARNING, _as_sentence(text)))
 
     StateFile.open(config.state_dir, config.service, config.local, config.member)
+    if config.witness:
+        from ha_heartbeat.shell.witness import check_url
+
+        check_url(config.witness, config.service)  # before the port is waited for
     peers = await resolve_now(*config.remote) if config.remote else []
     sockets = await bind(config.local, wait_s=config.wait_for_serversocket_s, on_waiting=notice)
     try:

@@ -42,6 +42,18 @@ class WitnessOptionError(StartError):
     """--witness names nothing that can be used; the text is a sentence."""
 
 
+def check_url(url: str, service: str) -> None:
+    """Raise WitnessOptionError for a URL that will never do."""
+    _open(url, service, timeout_s=1.0).close()
+
+
+def _open(url: str, service: str, timeout_s: float) -> Register:
+    try:
+        return open_register(url, service, timeout_s)
+    except (WitnessUrlError, WitnessError, ValueError) as error:
+        raise WitnessOptionError(f"--witness: {error}") from error
+
+
 class Witness:
     """Asks the register what the core wants to know."""
 
@@ -49,10 +61,7 @@ class Witness:
         self, url: str, service: str, timeout_s: float, on_event: Callable[[Event], None]
     ) -> None:
         """Open the register. Raises WitnessOptionError for a URL that will never do."""
-        try:
-            self._register: Register = open_register(url, service, timeout_s)
-        except (WitnessUrlError, WitnessError, ValueError) as error:
-            raise WitnessOptionError(f"--witness: {error}") from error
+        self._register = _open(url, service, timeout_s)
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
         self._caller = ThreadPoolExecutor(1, thread_name_prefix="witness")

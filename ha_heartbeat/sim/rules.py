@@ -167,7 +167,7 @@ MUTANTS: Final = (
             "max(s.settings.lease_s, s.peer_lease_s)",
             "s.settings.lease_s",
         ),
-        ("witness.is_free", "max(record.lease_s, s.settings.lease_s)", "s.settings.lease_s"),
+        ("witness.free_at", "max(s.record.lease_s, s.settings.lease_s)", "s.settings.lease_s"),
     ),
     _mutant(
         "cross-votes",
@@ -277,12 +277,13 @@ MUTANTS: Final = (
     _mutant(
         "unchanged-record",
         "a record may be taken after it has stood unchanged for a lease",
-        ("witness.is_free", "lease_s = max(record.lease_s, s.settings.lease_s)", "return True"),
+        ("witness.is_free", "return now >= free_at(s)", "return True"),
     ),
     _mutant(
         "absent-record",
-        "a missing record may be written after it has been missing for a lease",
-        ("witness.is_free", "lease_s = max(s.settings.lease_s, s.peer_lease_s)", "return True"),
+        "where there is no record a vacant one is founded first, and stands for a lease",
+        ("witness.is_free", "if record is None:", "if record is None or is_vacant(record):"),
+        ("witness.is_free", "return (\n", "return True or (\n"),
     ),
     _mutant(
         "compare-and-swap",
@@ -374,7 +375,7 @@ REDUNDANT: Final[tuple[Mutant, ...]] = (
     _mutant(
         "record-lease",
         "a record stands for the lease of its holder, if that is the longer one",
-        ("witness.is_free", "max(record.lease_s, s.settings.lease_s)", "s.settings.lease_s"),
+        ("witness.free_at", "max(s.record.lease_s, s.settings.lease_s)", "s.settings.lease_s"),
     ),
     _mutant(
         "cross-votes-alone",

@@ -183,7 +183,6 @@ def test_a_store_that_cannot_be_written(rig: Rig) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.xfail(reason="each read that succeeds takes the complaint back, so it is said again")
 def test_a_store_that_cannot_be_written_is_said_once(rig: Rig) -> None:
     with small(rig) as mount:
         path = mount / "share" / "web.witness"
