@@ -54,7 +54,7 @@ def test_a_witness(run: Run) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     told = rows(result.stdout)
     assert (
-        told["host lost"] == told["worker cut from everything"] == ("after 50.3 s at most", "never")
+        told["host lost"] == told["worker cut from everything"] == ("after 40.3 s at most", "never")
     )
     assert told["witness lost"] == ("the worker goes on", "never")
 
@@ -62,7 +62,7 @@ def test_a_witness(run: Run) -> None:
 def test_a_witness_without_a_peer(run: Run) -> None:
     told = rows(run("--check-config", "-l", "m1:22221", *WITNESS, "ls").stdout)
     assert told["witness lost"] == ("none while it lasts", "never")
-    assert told["process killed"] == ("after 50.3 s at most", "never")
+    assert told["process killed"] == ("after 40.3 s at most", "never")
 
 
 def test_no_line_is_wider_than_a_terminal(run: Run) -> None:
