@@ -48,9 +48,6 @@ class ImpossibleEventError(Exception):
     """An event that cannot happen in this phase did happen: a fault of the program."""
 
 
-RUNNING: Final = frozenset({Phase.WORKER, Phase.HANDING_OVER})
-"""Phases in which the command may run, for as long as the lease lasts."""
-
 WATCHING: Final = frozenset({Phase.LOOKING, Phase.SUPERVISOR})
 """Phases in which the role may be taken, on evidence."""
 
@@ -79,7 +76,7 @@ class Core:
         s.grant = None
         s.told = False
         s.now = now
-        if s.phase in RUNNING and evidence.may_have_been_replaced(s, now):
+        if s.phase in witness.RUNNING and evidence.may_have_been_replaced(s, now):
             # Whatever the event is: nothing it says was meant for a worker without a lease.
             self._decide(Kind.TICK, event, now)
         kind = NOTE[type(event)](s, event, now, chance)
@@ -265,7 +262,7 @@ def _witness_read(s: State, e: WitnessRead, now: float, chance: float) -> Kind |
         watch.learn_epoch(s, e.record.epoch)
     waited = not s.witness_asked
     is_news = witness.was_read(s, e, now)
-    if s.phase in RUNNING and witness.is_ours(s):
+    if s.phase in witness.RUNNING and witness.is_ours(s):
         witness.ask(s, now)  # the check in which a swap's outcome was unknown renews after all
     if waited:
         watch.probe(s, now)  # a refusal may have waited for this

@@ -25,6 +25,9 @@ from ha_heartbeat.core.types import (
     WitnessSwapped,
 )
 
+RUNNING: Final = frozenset({Phase.WORKER, Phase.HANDING_OVER})
+"""Phases in which the command may run, for as long as the lease lasts."""
+
 VACANT: Final = "vacant"
 """What stands in the place of an incarnation in a record that is nobody's."""
 
@@ -125,7 +128,7 @@ def ask(s: State, now: float) -> None:
     """Put the question that is due, unless one is under way: renew, claim, or see who holds it."""
     if not s.settings.has_witness or s.op_kind is not Op.NONE:
         return
-    if s.phase is Phase.WORKER or s.phase is Phase.HANDING_OVER:
+    if s.phase in RUNNING:
         if s.op_record is None and is_free(s, now):
             _swap(s, Op.RENEW, now, released=False)
             return
@@ -198,6 +201,11 @@ def was_read(s: State, e: WitnessRead, now: float) -> bool:
     if s.record_since == NEVER or e.version != s.record_version:
         s.record, s.record_version, s.record_since = record, e.version, now
     s.read_at = now
+    if s.settings.peer and record is not None and record.holder != s.settings.member:
+        # It may be all that is known of the peer's lease: one that is refused says nothing.
+        votes.note_peer_lease(s, record.lease_s)
+        if s.phase in RUNNING and now <= s.lease_until:
+            votes.keep_lease(s, now)
     if not is_ours(s):
         s.witness_vote_until = NEVER
     return True
@@ -218,7 +226,7 @@ def _written(s: State, record: Record, version: str, sent_at: float, now: float)
     s.record, s.record_version, s.record_since = record, version, now
     if not record.released and is_ours(s):
         s.witness_vote_until = sent_at + votes.relied_on_s(s.settings.lease_s)
-        if s.phase is Phase.WORKER or s.phase is Phase.HANDING_OVER:
+        if s.phase in RUNNING:
             votes.keep_lease(s, now)
 
 
