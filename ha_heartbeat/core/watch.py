@@ -307,7 +307,12 @@ def asked(s: State, e: Asked, now: float) -> bool:
         return False
     stale = (s.peer is None or s.peer.incarnation != incarnation) and not s.link_answered
     missed_checks = s.unanswered - 1
-    if not _hear(s, ask.view, now):
+    known = s.inbound_ask
+    is_news = _hear(s, ask.view, now)
+    if known is None or known.view.incarnation != incarnation or known.seq < ask.seq:
+        s.inbound = e.conn
+        s.inbound_ask = ask
+    if not is_news:
         # It was overtaken by what its asker has said since, so no vote is given for it.
         _answer_without_vote(s, e, now, "")
         return False
@@ -315,10 +320,6 @@ def asked(s: State, e: Asked, now: float) -> bool:
         question(s, now)  # if what we are connected to is the life before, this breaks it
     elif stale and s.link_state is LinkState.CONNECTING and missed_checks > 0:
         connect(s, now, probe=False)  # what was sent before it was there may be lost
-    known = s.inbound_ask
-    if known is None or known.view.incarnation != incarnation or known.seq < ask.seq:
-        s.inbound = e.conn
-        s.inbound_ask = ask
     return True
 
 

@@ -28,6 +28,9 @@ from ha_heartbeat.core.types import (
 RUNNING: Final = frozenset({Phase.WORKER, Phase.HANDING_OVER})
 """Phases in which the command may run, for as long as the lease lasts."""
 
+COMPLAINTS: Final = frozenset({"witness", "witness-write"})
+"""Marks of what was said once: that it cannot be read, and that it cannot be written."""
+
 VACANT: Final = "vacant"
 """What stands in the place of an incarnation in a record that is nobody's."""
 
@@ -256,14 +259,18 @@ def failed(s: State, e: WitnessFailed, now: float) -> None:
 def _answers(s: State, *abouts: str) -> None:
     """What was said of reading is taken back by a read, what was said of writing by a write."""
     s.witness_asked = True
-    if not s.said.isdisjoint(abouts):
-        s.take_back(*abouts)
+    if s.said.isdisjoint(COMPLAINTS):
+        return
+    s.take_back(*abouts)
+    if s.said.isdisjoint(COMPLAINTS):
         s.say(Level.INFO, "The witness answers again.")
 
 
 def _silent(s: State, about: str, reason: str) -> None:
     s.witness_asked = True
-    s.say_once(about, Level.WARNING, f"The witness does not answer: {reason}")
+    if s.said.isdisjoint(COMPLAINTS):
+        s.say(Level.WARNING, f"The witness does not answer: {reason}")
+    s.said |= {about}
 
 
 def _is_of_our_cluster(s: State, record: Record) -> bool:
