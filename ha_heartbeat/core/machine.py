@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ha_heartbeat.core import actions, evidence, schedule, votes, watch, witness
-from ha_heartbeat.core.state import FOREVER, NEVER, State, terms
+from ha_heartbeat.core.state import FOREVER, LEASED, NEVER, RUNNING, WATCHING, State, terms
 from ha_heartbeat.core.table import TABLE, Kind
 from ha_heartbeat.core.types import (
     Answered,
@@ -48,10 +48,6 @@ class ImpossibleEventError(Exception):
     """An event that cannot happen in this phase did happen: a fault of the program."""
 
 
-WATCHING: Final = frozenset({Phase.LOOKING, Phase.SUPERVISOR})
-"""Phases in which the role may be taken, on evidence."""
-
-
 AFTER_S: Final = 1e-6
 """A lease has ended when it is over, not at its last moment."""
 
@@ -76,7 +72,7 @@ class Core:
         s.grant = None
         s.told = False
         s.now = now
-        if s.phase in witness.RUNNING and evidence.may_have_been_replaced(s, now):
+        if s.phase in RUNNING and evidence.may_have_been_replaced(s, now):
             # Whatever the event is: nothing it says was meant for a worker without a lease.
             self._decide(Kind.TICK, event, now)
         kind = NOTE[type(event)](s, event, now, chance)
@@ -166,7 +162,7 @@ def _started(s: State, e: Started, now: float, chance: float) -> Kind | None:
 
 
 def _tick(s: State, e: Tick, now: float, chance: float) -> Kind | None:
-    leased = s.phase in watch.LEASED and not evidence.may_have_been_replaced(s, now)
+    leased = s.phase in LEASED and not evidence.may_have_been_replaced(s, now)
     if now >= s.next_check_at:
         failed = watch.check(s, now, chance)
         if leased:
@@ -262,7 +258,7 @@ def _witness_read(s: State, e: WitnessRead, now: float, chance: float) -> Kind |
         watch.learn_epoch(s, e.record.epoch)
     waited = not s.witness_asked
     is_news = witness.was_read(s, e, now)
-    if s.phase in witness.RUNNING and witness.is_ours(s):
+    if s.phase in RUNNING and witness.is_ours(s):
         witness.ask(s, now)  # the check in which a swap's outcome was unknown renews after all
     if waited:
         watch.probe(s, now)  # a refusal may have waited for this

@@ -183,6 +183,15 @@ class State:
             self.said = self.said.difference(keys)
 
 
+WATCHING: Final = frozenset({Phase.LOOKING, Phase.SUPERVISOR})
+"""Phases in which the role may be taken, on evidence."""
+
+RUNNING: Final = frozenset({Phase.WORKER, Phase.HANDING_OVER})
+"""Phases in which the command may run, for as long as the lease lasts."""
+
+LEASED: Final = RUNNING | {Phase.STOPPING}
+"""Phases in which the right to run is confirmed by every vote."""
+
 HOLDING: Final = frozenset({Phase.WORKER, Phase.HANDING_OVER, Phase.STEPPING_DOWN, Phase.STOPPING})
 
 

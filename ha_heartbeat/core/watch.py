@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from ha_heartbeat.core import evidence, votes, witness
-from ha_heartbeat.core.state import LinkState, State, view
+from ha_heartbeat.core.state import LEASED, LinkState, State, view
 from ha_heartbeat.core.types import (
     Answer,
     Answered,
@@ -45,9 +45,6 @@ worth a probe at once. A stranger on that port that accepts and hangs up must no
 PAST_INCARNATIONS: Final = 8
 """Replaced incarnations remembered, so that their late questions are not taken for news."""
 
-
-LEASED: Final = frozenset({Phase.WORKER, Phase.HANDING_OVER, Phase.STOPPING})
-"""Phases in which the right to run is confirmed by every vote."""
 
 ABSENCES: Final = frozenset({"silent", "peer-gone"})
 """Lines said once about a peer that is not heard; void when it is heard again."""

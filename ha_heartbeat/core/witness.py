@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from ha_heartbeat.core import evidence, votes
-from ha_heartbeat.core.state import FOREVER, NEVER, Op, State
+from ha_heartbeat.core.state import FOREVER, NEVER, RUNNING, WATCHING, Op, State
 from ha_heartbeat.core.types import (
     Level,
     Phase,
@@ -24,9 +24,6 @@ from ha_heartbeat.core.types import (
     WitnessRead,
     WitnessSwapped,
 )
-
-RUNNING: Final = frozenset({Phase.WORKER, Phase.HANDING_OVER})
-"""Phases in which the command may run, for as long as the lease lasts."""
 
 COMPLAINTS: Final = frozenset({"witness", "witness-write"})
 """Marks of what was said once: that it cannot be read, and that it cannot be written."""
@@ -84,7 +81,7 @@ def shows_life(s: State, now: float) -> bool:
         return False
     if record.released or is_vacant(record):
         return False
-    return now < s.record_since + votes.kept_s(max(record.lease_s, s.settings.lease_s))
+    return now < free_at(s)
 
 
 def _holder_gone(s: State, record: Record, now: float) -> bool:
@@ -107,17 +104,14 @@ def may_claim(s: State, now: float) -> bool:
     under way it votes for nobody.
     """
     return (
-        (s.phase is Phase.LOOKING or s.phase is Phase.SUPERVISOR)
-        and not s.tree_alive
-        and evidence.is_silent(s, now)
-        and is_free(s, now)
+        s.phase in WATCHING and not s.tree_alive and evidence.is_silent(s, now) and is_free(s, now)
     )
 
 
 def _may_found(s: State, now: float) -> bool:
     """Whether to found a vacant record: there is none, and no worker that would write its own."""
     return (
-        (s.phase is Phase.LOOKING or s.phase is Phase.SUPERVISOR)
+        s.phase in WATCHING
         and s.record_since != NEVER
         and s.record is None
         and evidence.is_silent(s, now)
