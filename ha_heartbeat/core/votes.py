@@ -79,8 +79,12 @@ def answer_to(s: State, ask: Ask, own: View, now: float) -> tuple[bool, str]:
 
 
 def promise(s: State, ask: Ask, now: float) -> None:
-    """Keep to a vote for the asker's lease, whatever this member's own settings are."""
+    """Keep to a vote for the asker's lease, whatever this member's own settings are.
+
+    The one who has it may take the witness's record from us on it, so that vote is given up, too.
+    """
     s.promised_until = max(s.promised_until, now + kept_s(ask.lease_s))
+    s.witness_vote_until = NEVER
     s.promised_to_candidate = ask.wants is not Wants.RENEWAL
     if s.promised_to_candidate:
         # It may die as worker before it says a word, and its successor's epoch must be higher.

@@ -109,13 +109,15 @@ def may_claim(s: State, now: float) -> bool:
 
 
 def _may_found(s: State, now: float) -> bool:
-    """Whether to found a vacant record: there is none, and no worker that would write its own."""
-    return (
-        s.phase in WATCHING
-        and s.record_since != NEVER
-        and s.record is None
-        and evidence.is_silent(s, now)
-    )
+    """Whether to found a vacant record: there is none, and no worker that would write its own.
+
+    One that was founded by somebody who knows less is founded anew, so that whoever claims it knows
+    the epochs that a wiped register has forgotten: a lease is time enough for all to look.
+    """
+    if s.phase not in WATCHING or s.record_since == NEVER or not evidence.is_silent(s, now):
+        return False
+    record = s.record
+    return record is None or (is_vacant(record) and record.epoch < s.epoch_seen)
 
 
 # -- asking ----------------------------------------------------------------------------------------
@@ -141,7 +143,11 @@ def ask(s: State, now: float) -> None:
 
 
 def let_go(s: State, now: float) -> None:
-    """Write into the record that this member is not worker any more, if it names it."""
+    """Write into the record that this member is not worker any more, if it names it.
+
+    From now on anybody may take it, so its vote is not relied on any more.
+    """
+    s.witness_vote_until = NEVER
     if s.settings.has_witness and is_ours(s) and s.op_record is None:
         _swap(s, Op.RELEASE, now, released=True)
 
@@ -193,7 +199,7 @@ def was_read(s: State, e: WitnessRead, now: float) -> bool:
     doubt, s.op_record = s.op_record, None
     if doubt is not None and record == doubt:
         # The swap of which nobody knew had been carried out; its date is when it was sent.
-        _written(s, doubt, e.version, s.doubt_sent_at, now)
+        _written(s, Op.RENEW, doubt, e.version, s.doubt_sent_at, now)
         return False
     if s.record_since == NEVER or e.version != s.record_version:
         s.record, s.record_version, s.record_since = record, e.version, now
@@ -215,13 +221,18 @@ def was_swapped(s: State, e: WitnessSwapped, now: float) -> bool:
     kind, record = s.op_kind, s.op_record
     s.op_kind, s.op_record = Op.NONE, None
     _answers(s, "witness", "witness-write")
-    _written(s, record, e.version, s.op_sent_at, now)
+    _written(s, kind, record, e.version, s.op_sent_at, now)
     return kind is Op.CLAIM
 
 
-def _written(s: State, record: Record, version: str, sent_at: float, now: float) -> None:
+def _written(s: State, kind: Op, record: Record, version: str, sent_at: float, now: float) -> None:
+    """The record is this one now. It is a vote for a candidate's claim, or in a worker's own term.
+
+    A renewal of an earlier term gives nothing: that one's votes were given up at its end.
+    """
     s.record, s.record_version, s.record_since = record, version, now
-    if not record.released and is_ours(s):
+    counts = kind is Op.CLAIM or (s.phase in RUNNING and sent_at >= s.worker_since)
+    if counts and not record.released and is_ours(s):
         s.witness_vote_until = sent_at + votes.relied_on_s(s.settings.lease_s)
         if s.phase in RUNNING:
             votes.keep_lease(s, now)

@@ -8,12 +8,15 @@ import multiprocessing
 import os
 import sys
 import time
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ha_heartbeat.sim.checker import ViolationError
 from ha_heartbeat.sim.clock import EndlessError
 from ha_heartbeat.sim.shrink import lanes, shrink
 from ha_heartbeat.sim.world import World
+
+SHOWN: Final = 20
+"""How many violations are printed as they are found; all of them are counted."""
 
 
 class Outcome(NamedTuple):
@@ -83,9 +86,9 @@ def run_many(first: int, runs: int, jobs: int) -> int:
         for outcome in pool.imap_unordered(run_batch, batches):
             for i in range(4):
                 total[i] += outcome[i]  # type: ignore[operator]
-            violations += outcome.violations
-            for seed, what in outcome.violations:
+            for seed, what in outcome.violations[: max(0, SHOWN - len(violations))]:
                 print(f"seed {seed}: {what}", flush=True)
+            violations += outcome.violations
     took_s = time.perf_counter() - began
     print(
         f"{total[0]} seeds, {total[1]} failovers, {total[3]} steps, {total[2]} overlaps under "

@@ -23,7 +23,8 @@ class Checker:
     - `silence`: two live commands only after a takeover on silence, and that only after a
       disturbance that could cause it.
     - Both: every epoch is used once, and is above all that its worker can know of; no run starts
-      outside the phase WORKER. (A cluster whose only witness was wiped may use an epoch again.)
+      outside the phase WORKER. (Members without a peer whose witness was wiped may use an epoch
+      again if nobody who knows of it has been up and in reach of the witness since then.)
     - With a witness that was always in reach and never wiped, every epoch is above all that it was
       told of, by whichever member.
     - Liveness: `World.bound_s` after everything was healed (four leases, four stop timeouts, six
@@ -78,7 +79,7 @@ class Checker:
         self.changes += 1
         worker = (host.index, host.life)
         if change.epoch in self.epochs:
-            if self.epochs[change.epoch] != worker and not self._nobody_knows(host):
+            if self.epochs[change.epoch] != worker and not self._nobody_knows(host, change.epoch):
                 self.fail(f"epoch {change.epoch} is used again by {host.settings.member}")
             return
         self._epoch_grows(host, change.epoch)
@@ -92,9 +93,18 @@ class Checker:
         if change.evidence is Evidence.SILENT:
             self._silence_had_a_cause(host)
 
-    def _nobody_knows(self, host: Host) -> bool:
-        """Without a peer, nobody knows the epochs that a wiped witness has forgotten."""
-        return self.world.witness.wiped and not host.settings.peer
+    def _nobody_knows(self, host: Host, epoch: int) -> bool:
+        """Without a peer, whether the wiped witness could not be told of an epoch any more."""
+        witness = self.world.witness
+        if host.settings.peer or witness.wiped_at < 0.0:
+            return False
+        return not any(
+            known >= epoch
+            and other.struck_at < witness.wiped_at
+            and other.is_well
+            and not witness.cut[other.index]
+            for other, known in zip(self.world.hosts, self.known, strict=True)
+        )
 
     def hears(self, host: Host, epoch: int) -> None:
         """A message that names this epoch has reached `host`."""

@@ -33,6 +33,7 @@ from ha_heartbeat.core.types import (
     StopTree,
     SwapWitness,
     Tick,
+    WitnessRead,
 )
 from ha_heartbeat.sim.clock import LocalClock
 from ha_heartbeat.sim.guardian import Command, Guardian
@@ -72,6 +73,7 @@ class Host:
         self.witness_op = 0  # the last question to the witness that has ended
         self.orphans = False  # alive with no guardian
         self.booted_at = 0.0
+        self.struck_at = 0.0  # when it last was not up, or could not reach the witness
 
     # -- life and death ----------------------------------------------------------------------------
 
@@ -79,6 +81,11 @@ class Host:
     def port_held(self) -> bool:
         """The port is held by the member and by every process of the tree."""
         return self.core is not None or self.guardian.alive
+
+    @property
+    def is_well(self) -> bool:
+        """Whether its member is up and running."""
+        return self.core is not None and not (self.frozen or self.stalled)
 
     def boot(self) -> None:
         """Start the member, as soon as the port is free."""
@@ -95,7 +102,7 @@ class Host:
         self.inbox.clear()
         self.guardian.latest = ""
         self.guardian.present = True
-        self.booted_at = self.world.now
+        self.booted_at = self.struck_at = self.world.now
         self.core = Core(self.settings, strict=True)
         self.world.trace(self, "starts")
         self.tell(Started(f"{self.index}.{self.life}", *self.disk))
@@ -121,10 +128,19 @@ class Host:
         self.tell(GuardianLost("killed."))
 
     def crash_both(self) -> None:
-        """A kill -9 of member and guardian: what the run left lives on, and holds the port."""
-        if self.core is None:
+        """A kill -9 of member and guardian: its keeper ends the tree at once."""
+        if self.core is None or self.frozen:
             return
         self.world.trace(self, "member and guardian killed")
+        self._lose_member()
+        self._hang_up()
+        self.guardian.vanish()
+
+    def crash_all(self) -> None:
+        """The same and the keeper, too: what the run left lives on, and holds the port."""
+        if self.core is None:
+            return
+        self.world.trace(self, "member, guardian and keeper killed")
         guardian = self.guardian
         self._lose_member()
         self._hang_up()
@@ -174,6 +190,7 @@ class Host:
 
     def _lose_member(self) -> None:
         self.core = None
+        self.struck_at = self.world.now
         self.fencing = False
         self.life += 1
         self.wake = float("inf")
@@ -219,6 +236,7 @@ class Host:
         if self.powered and not self.frozen:
             self.world.trace(self, "frozen")
             self.frozen = True
+            self.struck_at = self.world.now
             self.world.checker.ends(self)
 
     def thaw(self) -> None:
@@ -243,6 +261,7 @@ class Host:
         if self.core is not None and not self.stalled:
             self.world.trace(self, "member stopped")
             self.stalled = True
+            self.struck_at = self.world.now
 
     def resume(self) -> None:
         """SIGCONT."""
@@ -255,6 +274,7 @@ class Host:
         """What came meanwhile is read in any order: a wake-up has no manners."""
         if self.frozen or self.stalled or self.core is None:
             return
+        self.struck_at = self.world.now
         inbox, self.inbox = self.inbox, []
         if self.world.rng.random() < 0.5:
             self._tick(self.life)
@@ -284,6 +304,8 @@ class Host:
             world.checker.hears(self, event.ask.view.epoch_seen)  # type: ignore[union-attr]
         elif kind is Answered:
             world.checker.hears(self, event.answer.view.epoch_seen)  # type: ignore[union-attr]
+        elif kind is WitnessRead and event.record is not None:  # type: ignore[union-attr]
+            world.checker.hears(self, event.record.epoch)  # type: ignore[union-attr]
         elif kind is GuardianLost:
             self.guardian.present = True
         clock = self.clock

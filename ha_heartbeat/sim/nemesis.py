@@ -32,6 +32,7 @@ class Nemesis:
             self.crash,
             self.crash_guardian,
             self.crash_both,
+            self.crash_all,
             self.power_cut,
             self.restart,
             self.restart,
@@ -133,8 +134,16 @@ class Nemesis:
         host.crash_guardian()
 
     def crash_both(self, host: Host) -> None:
-        """A kill -9 of both; orphans may hold the port for longer than a lease."""
+        """A kill -9 of member and guardian, of which the keeper is left."""
         host.crash_both()
+        if self.rng.random() < 0.7:
+            self._later(host, host.boot)
+        if host.settings.distrust_refused:
+            self._disturb(self.world.now + 2 * host.settings.lease_s)
+
+    def crash_all(self, host: Host) -> None:
+        """A kill -9 of all that watches; orphans may hold the port for longer than a lease."""
+        host.crash_all()
         if host.guardian.alive or host.settings.distrust_refused:
             self._disturb(self.world.now + 4 * host.settings.lease_s)
         self._later(host, host.boot)

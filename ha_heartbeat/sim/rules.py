@@ -138,6 +138,17 @@ MUTANTS: Final = (
         ("witness._written", "sent_at + votes", "now + votes"),
     ),
     _mutant(
+        "witness-vote-given-up",
+        "who votes for the other, or lets go of the record, has the witness's vote no more",
+        ("votes.promise", "s.witness_vote_until = NEVER", "pass"),
+        ("witness.let_go", "s.witness_vote_until = NEVER", "pass"),
+        (
+            "witness._written",
+            "kind is Op.CLAIM or (s.phase in RUNNING and sent_at >= s.worker_since)",
+            "True",
+        ),
+    ),
+    _mutant(
         "promise-kept",
         "a vote is a promise that lasts for the asker's lease",
         (
@@ -311,9 +322,9 @@ MUTANTS: Final = (
         ("witness.may_claim", "and evidence.is_silent(s, now)", ""),
     ),
     _mutant(
-        "vote-lost",
-        "who has no peer stops when the record names another",
-        ("table.vote_lost", "return not", "return False and not"),
+        "founded-epoch",
+        "a record founded by one who knows less is founded anew, with the higher epoch",
+        ("witness._may_found", "or (is_vacant(record) and record.epoch < s.epoch_seen)", ""),
     ),
     # -- epochs ------------------------------------------------------------------------------------
     _mutant(
@@ -442,6 +453,11 @@ REDUNDANT: Final[tuple[Mutant, ...]] = (
         "a peer's vote counts from when it was asked for, not from when it came",
         ("watch._note_vote", "count_peer_vote(s, asked_at)", "count_peer_vote(s, now)"),
     ),
+    _mutant(
+        "vote-lost",
+        "who has no peer stops when the record names another",
+        ("table.vote_lost", "return not", "return False and not"),
+    ),
 )
 
 WHY: Final = {
@@ -464,5 +480,7 @@ WHY: Final = {
     "past-lives": "late words of a dead life give no vote, and delay what follows",
     "vote-date": "an answer a twentieth of a lease late has to meet a cut in the same moment; "
     "the margin before the deadline covers the rest",
+    "vote-lost": "nobody writes the record before the lease is over that it gave, so it only ends "
+    "the command sooner",
 }
 """Why the removal of each rule of `REDUNDANT` alone was not seen to break an invariant."""

@@ -44,6 +44,8 @@ class Stories:
                 self.frozen_claim,
                 self.meeting_while_claiming,
             ]
+        if self.world.hosts[0].settings.has_witness:
+            self.all += [self.missed_terms, self.short_term, self.short_term]
 
     def tell(self) -> None:
         """One of them."""
@@ -68,7 +70,7 @@ class Stories:
         """The worker, or any, and its peer."""
         hosts = self.world.hosts
         for host in hosts:
-            if host.core is not None and host.core.state.phase is Phase.WORKER:
+            if _is_worker(host):
                 return host, host.peer
         host = self.rng.choice(hosts)
         return host, host.peer
@@ -156,6 +158,42 @@ class Stories:
         self.leases(0.0, 0.3)
         other.boot()
 
+    def missed_terms(self) -> None:
+        """A member is down while its peer goes through more terms than its own epochs skip."""
+        worker, other = self.worker_first()
+        other.crash()
+        for _ in range(self.rng.choice((2, 3))):
+            self.leases(0.05, 0.3)
+            worker.crash()
+            self.leases(0.05, 0.3)
+            worker.boot()
+        self.leases(0.05, 0.3)
+        worker.crash()
+        self.leases(0.05, 0.3)
+        other.boot()
+        self.leases(0.05, 0.5)
+
+    def short_term(self) -> None:
+        """The preferred member gets the role back, dies at once, and its successor stands still."""
+        preferred, keeper = self.worker_first()
+        if preferred.core is not None and preferred.core.state.fallback:
+            preferred, keeper = keeper, preferred
+        preferred.crash()
+        self.leases(0.3, 1.0)
+        preferred.boot()
+        self.world.timeline.run_until(
+            self.world.now + 2 * self.lease_s, lambda: _is_worker(preferred)
+        )
+        self.moment()
+        preferred.crash()
+        self.moment()
+        keeper.freeze()
+        self.leases(0.0, 0.1)
+        preferred.boot()
+        self.leases(0.9, 2.5)
+        keeper.thaw()
+        self.leases(0.0, 0.2)
+
     def lonely_voter(self) -> None:
         """A worker lives on its peer's vote alone, and then on nothing."""
         worker, other = self.worker_first()
@@ -220,3 +258,7 @@ class Stories:
         self.leases(0.8, 2.0)
         self.join()
         self.leases(0.0, 1.0)
+
+
+def _is_worker(host: Host) -> bool:
+    return host.core is not None and host.core.state.phase is Phase.WORKER

@@ -32,7 +32,7 @@ class Witness:
         self.mend()
         self.down = False
         self.spotless = True  # never wiped, down, slow, or out of reach
-        self.wiped = False
+        self.wiped_at = -1.0
         self.epoch = 0  # the highest that it was told of
         self.slow_s = 0.0
         self.forgetful = 0.0
@@ -52,7 +52,7 @@ class Witness:
     def wipe(self) -> None:
         """It has forgotten its record, and will never use a version again."""
         self.record = None
-        self.wiped = True
+        self.wiped_at = self.timeline.now
         self.spotless = False
         self.serial += 1
 
@@ -99,6 +99,7 @@ class Witness:
         if life == host.life and op > host.witness_op:
             host.witness_op = op
             self.spotless = False
+            host.struck_at = self.timeline.now
             host.tell(WitnessFailed(op, "no answer"))
 
     def _read(self, op: int) -> Event:

@@ -19,6 +19,8 @@ QUICK = (
     "unchanged-record",
     "compare-and-swap",
     "epoch-kept",
+    "witness-vote-given-up",
+    "founded-epoch",
 )
 BY_NAME = {m.name: m for m in (*MUTANTS, *REDUNDANT)}
 
