@@ -162,10 +162,16 @@ def policy_acts_on_silence(s: State, e: Event, now: float) -> bool:
 
 
 def peer_is_later_worker(s: State, e: Event, now: float) -> bool:
-    """Both are worker, and the peer took over later."""
+    """Both are worker, and the peer took over later.
+
+    Only if our own connection leads to it: a question may be late, from one that is dead by now. It
+    makes us ask at once, if we have no such connection.
+    """
     p = s.peer
+    answers = type(e) is Answered or (s.link_state is LinkState.OPEN and s.link_answered)
     return (
         p is not None
+        and answers
         and p.phase is Phase.WORKER
         and (p.epoch, p.member, p.incarnation) > (s.epoch, s.settings.member, s.incarnation)
     )
@@ -174,10 +180,13 @@ def peer_is_later_worker(s: State, e: Event, now: float) -> bool:
 def peer_overlapped(s: State, e: Event, now: float) -> bool:
     """The peer is, or says that it was, worker at the same time, and that is news.
 
-    Only if it says so on our own connection: a question may be late, from one that is dead by now.
+    Only if it says so in answer to what was asked in this term: anything else may be late, and of a
+    time before.
     """
     p = s.peer
     if p is None or type(e) is not Answered or s.overlap_noted == (s.epoch, p.incarnation):
+        return False
+    if all(seq != e.answer.seq for seq, _, _ in s.asks):
         return False
     working = p.phase is Phase.WORKER or p.phase is Phase.HANDING_OVER
     return working or (p.overlap_s > 0 and p.overlap_epoch == s.epoch)
