@@ -104,6 +104,12 @@ def note_record(s: State, e: Event, now: float) -> None:
         supervise_record(s, e, now)
 
 
+def ask_epochs(s: State, e: Event, now: float) -> None:
+    """The peer is dead; when the witness has answered, or has not, the role is taken."""
+    s.awaits_witness = True
+    witness.ask(s, now)
+
+
 def claim(s: State, e: Event, now: float) -> None:
     """What was read shows that the record is free."""
     witness.ask(s, now)
@@ -277,6 +283,7 @@ def start_fence(s: State, e: Event, now: float) -> None:
     """Silence, and the operator gave a command that can end the doubt."""
     s.fence_started_at = now
     s.fence_running = True
+    s.fenced_at = NEVER
     s.say(
         Level.WARNING,
         f"{s.settings.peer} has not answered for {s.settings.lease_s:g} s: running the fence "

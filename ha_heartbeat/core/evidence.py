@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ha_heartbeat.core.state import State
 from ha_heartbeat.core.types import Phase, TakeoverPolicy
-from ha_heartbeat.core.votes import kept_s, relied_on_s, shorter_lease_s
+from ha_heartbeat.core.votes import is_fresh, kept_s, relied_on_s, shorter_lease_s
 
 
 def refusal_objection(s: State, now: float) -> str:
@@ -79,3 +79,15 @@ def may_have_been_replaced(s: State, now: float) -> bool:
     `--takeover proof` without a witness nobody can have taken over: there was nothing but silence.
     """
     return now > s.lease_until and (s.settings.has_witness or acts_on_silence(s))
+
+
+def epochs_unknown(s: State, proved_at: float, now: float) -> bool:
+    """Whether the one proved dead at `proved_at` may have had terms that are not known here.
+
+    Only with a witness, which may have voted for it: for a member that heard nothing of us for a
+    lease, so not for one that has heard us within one. The witness is asked first, once; if it does
+    not answer, nobody can know.
+    """
+    if not s.settings.has_witness or is_fresh(s, s.understood_at, now):
+        return False
+    return s.looked_at < proved_at

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ha_heartbeat.core import actions, evidence, schedule, votes, watch, witness
-from ha_heartbeat.core.state import FOREVER, LEASED, NEVER, RUNNING, WATCHING, State, terms
+from ha_heartbeat.core.state import FOREVER, LEASED, NEVER, RUNNING, WATCHING, Op, State, terms
 from ha_heartbeat.core.table import TABLE, Kind
 from ha_heartbeat.core.types import (
     Answered,
@@ -250,18 +250,18 @@ def _fence_done(s: State, e: FenceDone, now: float, chance: float) -> Kind | Non
     if not s.fence_running:
         return None
     s.fence_running = False
+    if e.succeeded:
+        s.fenced_at = now
     return Kind.FENCE_DONE
 
 
 def _witness_read(s: State, e: WitnessRead, now: float, chance: float) -> Kind | None:
     if e.record is not None:
         watch.learn_epoch(s, e.record.epoch)
-    waited = not s.witness_asked
     is_news = witness.was_read(s, e, now)
     if s.phase in RUNNING and witness.is_ours(s):
         witness.ask(s, now)  # the check in which a swap's outcome was unknown renews after all
-    if waited:
-        watch.probe(s, now)  # a refusal may have waited for this
+    _no_longer_await_witness(s, now)
     return Kind.RECORD if is_news else None
 
 
@@ -275,11 +275,16 @@ def _witness_conflict(s: State, e: WitnessConflict, now: float, chance: float) -
 
 
 def _witness_failed(s: State, e: WitnessFailed, now: float, chance: float) -> Kind | None:
-    waited = not s.witness_asked
     witness.failed(s, e, now)
-    if waited:
-        watch.probe(s, now)
+    _no_longer_await_witness(s, now)
     return None
+
+
+def _no_longer_await_witness(s: State, now: float) -> None:
+    """A refusal that waited for the witness is asked for again."""
+    if s.awaits_witness and s.op_kind is Op.NONE:
+        s.awaits_witness = False
+        watch.probe(s, now)
 
 
 def _stop_requested(s: State, e: StopRequested, now: float, chance: float) -> Kind | None:

@@ -84,7 +84,10 @@ class State:
     peer_lease_least_s: float = FOREVER  # and the shortest
     proved_dead_at: float = NEVER  # when the question was put that proved its last life dead
     started_at: float = NEVER
+    understood_at: float = NEVER  # when the latest question was put that it is known to have heard
     refused_checks: int = 0  # consecutive refusals, nothing heard in between
+    refused_at: float = NEVER  # the latest of them
+    refused_since: float = NEVER  # when the first of them was asked for
     unanswered: int = 0  # checks made since the peer was last heard
 
     # our connection to it (watch)
@@ -123,7 +126,8 @@ class State:
     record_version: str = ""
     record_since: float = NEVER  # when this version was first read; NEVER: nothing was read yet
     read_at: float = NEVER  # when it last answered a read; how fresh what is shown is
-    witness_asked: bool = False  # it has answered, or failed to, at least once
+    looked_at: float = NEVER  # when the latest question was sent that it answered, or failed to
+    awaits_witness: bool = False  # proof of death is at hand, and the witness is asked first
     witness_vote_until: float = NEVER
 
     # the command (schedule)
@@ -140,6 +144,7 @@ class State:
     # the fence command (actions)
     fence_started_at: float = NEVER
     fence_running: bool = False
+    fenced_at: float = NEVER  # when it ended with success; NEVER since it was started again
     fence_retry_at: float = NEVER
 
     # overlaps (actions)

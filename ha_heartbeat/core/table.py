@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, TypeAlias
 from ha_heartbeat.core import actions as do
 from ha_heartbeat.core import evidence, votes, witness
 from ha_heartbeat.core.state import NEVER, LinkState, State, view
-from ha_heartbeat.core.types import Answered, Asked, Event, FenceDone, Phase, Wants
+from ha_heartbeat.core.types import Answered, Asked, Event, Phase, Wants
 
 
 class Kind(StrEnum):
@@ -115,8 +115,8 @@ def clear_to_run(s: State, e: Event, now: float) -> bool:
 
 
 def record_is_free(s: State, e: Event, now: float) -> bool:
-    """The peer is silent, and the record may be taken."""
-    return witness.may_claim(s, now)
+    """The peer is silent, and the record may be taken, or has to be founded."""
+    return witness.may_claim(s, now) or witness.may_found(s, now)
 
 
 def another_holds_record(s: State, e: Event, now: float) -> bool:
@@ -133,8 +133,8 @@ def vote_lost(s: State, e: Event, now: float) -> bool:
 
 
 def epochs_unknown(s: State, e: Event, now: float) -> bool:
-    """The witness was not heard yet, and knows the epochs that were used."""
-    return s.settings.has_witness and not s.witness_asked
+    """The witness may know of epochs that the dead peer used, and was not asked since."""
+    return evidence.epochs_unknown(s, s.refused_since, now)
 
 
 def fenced_too_late(s: State, e: Event, now: float) -> bool:
@@ -146,6 +146,16 @@ def fenced_too_late(s: State, e: Event, now: float) -> bool:
     )
 
 
+def fenced_but_heard(s: State, e: Event, now: float) -> bool:
+    """The fence command vouches for it, but the peer was heard since."""
+    return fenced(s, e, now) and heard_since_fence(s, e, now)
+
+
+def fenced_with_epochs_unknown(s: State, e: Event, now: float) -> bool:
+    """The fence command vouches for it, and the witness was not asked since."""
+    return fenced(s, e, now) and evidence.epochs_unknown(s, s.fenced_at, now)
+
+
 def heard_since_fence(s: State, e: Event, now: float) -> bool:
     """The peer was heard after the fence command was started."""
     return s.heard_at >= s.fence_started_at
@@ -153,7 +163,7 @@ def heard_since_fence(s: State, e: Event, now: float) -> bool:
 
 def fenced(s: State, e: Event, now: float) -> bool:
     """The fence command vouches that the peer is off."""
-    return isinstance(e, FenceDone) and e.succeeded
+    return s.fenced_at >= s.fence_started_at
 
 
 def policy_acts_on_silence(s: State, e: Event, now: float) -> bool:
@@ -275,7 +285,12 @@ ELECTED = Row(
     do.take_over_outvoted,
     "the same record stood for a lease, so its holder has stopped, and the witness voted for us",
 )
-CLAIM = Row(record_is_free, None, do.claim, "the peer is silent and the witness's vote has run out")
+CLAIM = Row(
+    record_is_free,
+    None,
+    do.claim,
+    "the peer is silent and the witness's vote has run out; a vote that is nobody's is founded",
+)
 TOO_LATE = stay("the phase is another one by now: the vote is let go when it is found unused")
 RECORD_IS_NOTED = stay("the record is noted; each check renews it or sees whether it is free")
 GOODBYE = Row(
@@ -303,6 +318,39 @@ RELEASE = Row(
     "the role is given away only when nothing of the tree is alive",
 )
 
+ASK_EPOCHS = Row(
+    epochs_unknown,
+    None,
+    do.ask_epochs,
+    "the witness may have voted for the dead one meanwhile: it is asked first, so that epochs grow",
+)
+FENCED = (
+    Row(
+        fenced_but_heard,
+        Phase.SUPERVISOR,
+        do.fence_void,
+        "evidence is void as soon as the peer is heard after its question was put",
+    ),
+    Row(
+        fenced_too_late,
+        Phase.SUPERVISOR,
+        do.fenced_late,
+        "with a witness, evidence older than a lease gives no vote of the peer's",
+    ),
+    Row(
+        fenced_with_epochs_unknown,
+        None,
+        do.ask_epochs,
+        "the witness may have voted for the peer before it was off, and knows the epoch",
+    ),
+    Row(
+        fenced,
+        Phase.WORKER,
+        do.take_over_fenced,
+        "the operator's command exited 0: the peer is off",
+    ),
+)
+
 LOOK_AGAIN = Row(
     always, None, do.look_again, "nothing of the lapsed lease is alive, so a vote may be asked for"
 )
@@ -327,7 +375,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         ),
         Kind.REFUSED: (
             Row(tree_alive, None, nothing, "our own tree has to be gone before a new run"),
-            Row(epochs_unknown, None, nothing, "the witness is asked first, so that epochs grow"),
+            ASK_EPOCHS,
             Row(
                 preferred_peer_may_appear,
                 None,
@@ -380,7 +428,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
             Row(peer_holds, None, do.note_worker, "the worker is alive: that is what is watched"),
             stay("nobody runs; the vote is being asked for, or was given"),
         ),
-        Kind.REFUSED: (REFUSAL,),
+        Kind.REFUSED: (ASK_EPOCHS, REFUSAL),
         Kind.SILENT: (stay("one check proves nothing; the next tick judges the silence"),),
         Kind.TICK: (
             FENCE,
@@ -410,9 +458,9 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
     },
     Phase.FENCING: {
         Kind.HEARD: (GRANTED, stay("the fence command cannot be called back; its end decides")),
-        Kind.REFUSED: (REFUSAL,),
+        Kind.REFUSED: (ASK_EPOCHS, REFUSAL),
         Kind.SILENT: (stay("the fence command is running"),),
-        Kind.TICK: (stay("the fence command is running"),),
+        Kind.TICK: (*FENCED, stay("the fence command is running")),
         Kind.RUN_ENDED: IMPOSSIBLE,
         Kind.TREE_GONE: (stay("a guardian was replaced, and nothing ran under it"),),
         Kind.EXPIRED: IMPOSSIBLE,
@@ -423,18 +471,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
                 do.fence_void,
                 "evidence is void as soon as the peer is heard after its question was put",
             ),
-            Row(
-                fenced_too_late,
-                Phase.SUPERVISOR,
-                do.fenced_late,
-                "with a witness, evidence older than a lease gives no vote of the peer's",
-            ),
-            Row(
-                fenced,
-                Phase.WORKER,
-                do.take_over_fenced,
-                "the operator's command exited 0: the peer is off",
-            ),
+            *FENCED,
             Row(
                 policy_acts_on_silence,
                 Phase.WORKER,
@@ -448,7 +485,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
                 "a fence that failed proves nothing; it is tried again after a lease",
             ),
         ),
-        Kind.RECORD: (stay("the fence command is running"),),
+        Kind.RECORD: (*FENCED, stay("the fence command is running")),
         Kind.ELECTED: (ELECTED, TOO_LATE),
         Kind.STOP: (GOODBYE,),
     },

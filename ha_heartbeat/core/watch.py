@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from ha_heartbeat.core import evidence, votes, witness
-from ha_heartbeat.core.state import LEASED, LinkState, State, view
+from ha_heartbeat.core.state import LEASED, NEVER, LinkState, State, view
 from ha_heartbeat.core.types import (
     Answer,
     Answered,
@@ -180,6 +180,9 @@ def refused(s: State, e: Refused, now: float) -> bool:
             s.quick_probes += 1
             connect(s, now, probe=s.was_connected)
         return False
+    if not votes.is_fresh(s, s.refused_at, now):
+        s.refused_since = s.link_since
+    s.refused_at = now
     s.refused_checks += 1
     votes.count_proof_of_death(s, s.link_since)
     if s.record is not None and s.record_since <= s.link_since and not witness.is_ours(s):
@@ -253,6 +256,7 @@ def answered(s: State, e: Answered, now: float) -> bool:
         s.say(Level.CHECK, f"{answer.view.member} answered: it is {answer.view.phase.value}")
     for seq, asked_at, wanted in s.asks:
         if seq == answer.seq:
+            s.understood_at = max(s.understood_at, asked_at)
             if votes.is_fresh(s, asked_at, now):
                 s.grant = _grant(s, answer, wanted, now)
                 _note_vote(s, answer, asked_at, now)
@@ -309,7 +313,7 @@ def asked(s: State, e: Asked, now: float) -> bool:
     if known is None or known.view.incarnation != incarnation or known.seq < ask.seq:
         s.inbound = e.conn
         s.inbound_ask = ask
-    if not is_news:
+    if not is_news and not _still_renews(s, ask):
         # It was overtaken by what its asker has said since, so no vote is given for it.
         _answer_without_vote(s, e, now, "")
         return False
@@ -318,6 +322,14 @@ def asked(s: State, e: Asked, now: float) -> bool:
     elif stale and s.link_state is LinkState.CONNECTING and missed_checks > 0:
         connect(s, now, probe=False)  # what was sent before it was there may be lost
     return True
+
+
+def _still_renews(s: State, ask: Ask) -> bool:
+    """Whether an overtaken question is a renewal, and its asker still worker by its latest word.
+
+    A member speaks on two connections, so its answer often overtakes its question by a moment.
+    """
+    return ask.wants is Wants.RENEWAL and s.peer is not None and s.peer.phase is ask.view.phase
 
 
 def _is_third(s: State, other: View) -> bool:
@@ -371,6 +383,8 @@ def _hear(s: State, seen: View, now: float) -> bool:
     s.heard_at = now
     s.unanswered = 0
     s.refused_checks = 0
+    s.refused_at = NEVER
+    s.awaits_witness = False
     if seen.holding and s.promised_to_candidate:
         s.promised_to_candidate = False
     return True

@@ -108,7 +108,7 @@ def may_claim(s: State, now: float) -> bool:
     )
 
 
-def _may_found(s: State, now: float) -> bool:
+def may_found(s: State, now: float) -> bool:
     """Whether to found a vacant record: there is none, and no worker that would write its own.
 
     One that was founded by somebody who knows less is founded anew, so that whoever claims it knows
@@ -134,7 +134,7 @@ def ask(s: State, now: float) -> None:
     elif s.op_record is None and may_claim(s, now):
         _swap(s, Op.CLAIM, now, released=False)
         return
-    elif s.op_record is None and _may_found(s, now):
+    elif s.op_record is None and may_found(s, now):
         _swap(s, Op.FOUND, now, released=False)
         return
     if s.phase is not Phase.STOPPED:
@@ -156,6 +156,8 @@ def _swap(s: State, kind: Op, now: float, *, released: bool) -> None:
     _begin(s, kind, now)
     epochs = {Op.CLAIM: s.epoch_reserved, Op.FOUND: s.epoch_seen}
     epoch = epochs.get(kind, s.epoch)
+    # Whoever a wiped register has forgotten may have the longer lease of the two.
+    lease_s = max(s.settings.lease_s, s.peer_lease_s if kind is Op.FOUND else 0.0)
     counter = s.record.counter + 1 if s.record is not None else 1
     members = _members(s) if s.settings.peer else ()
     s.op_record = Record(
@@ -163,7 +165,7 @@ def _swap(s: State, kind: Op, now: float, *, released: bool) -> None:
         VACANT if kind is Op.FOUND else s.incarnation,
         epoch,
         counter,
-        s.settings.lease_s,
+        lease_s,
         released,
         members,
     )
@@ -190,7 +192,7 @@ def was_read(s: State, e: WitnessRead, now: float) -> bool:
     """Take in the record; true if it is news that somebody else holds it, or that it is there."""
     if e.op != s.op or s.op_kind is not Op.READ:
         return False
-    s.op_kind = Op.NONE
+    _ended(s)
     record = e.record
     if record is not None and not _is_of_our_cluster(s, record):
         _silent(s, "witness", _foreign(s, record))
@@ -204,14 +206,21 @@ def was_read(s: State, e: WitnessRead, now: float) -> bool:
     if s.record_since == NEVER or e.version != s.record_version:
         s.record, s.record_version, s.record_since = record, e.version, now
     s.read_at = now
-    if s.settings.peer and record is not None and record.holder != s.settings.member:
-        # It may be all that is known of the peer's lease: one that is refused says nothing.
-        votes.note_peer_lease(s, record.lease_s)
-        if s.phase in RUNNING and now <= s.lease_until:
-            votes.keep_lease(s, now)
+    if record is not None and record.holder != s.settings.member:
+        _note_holder_lease(s, record, now)
     if not is_ours(s):
         s.witness_vote_until = NEVER
     return True
+
+
+def _note_holder_lease(s: State, record: Record, now: float) -> None:
+    """It may be all that is known of the peer's lease: one that is refused says nothing."""
+    if not s.settings.peer:
+        s.peer_lease_s = max(s.peer_lease_s, record.lease_s)
+    elif not is_vacant(record):
+        votes.note_peer_lease(s, record.lease_s)
+        if s.phase in RUNNING and now <= s.lease_until:
+            votes.keep_lease(s, now)
 
 
 def was_swapped(s: State, e: WitnessSwapped, now: float) -> bool:
@@ -219,7 +228,8 @@ def was_swapped(s: State, e: WitnessSwapped, now: float) -> bool:
     if e.op != s.op or s.op_record is None or s.op_kind in (Op.NONE, Op.READ):
         return False
     kind, record = s.op_kind, s.op_record
-    s.op_kind, s.op_record = Op.NONE, None
+    _ended(s)
+    s.op_record = None
     _answers(s, "witness", "witness-write")
     _written(s, kind, record, e.version, s.op_sent_at, now)
     return kind is Op.CLAIM
@@ -242,7 +252,7 @@ def conflicted(s: State, e: WitnessConflict, now: float) -> None:
     """Somebody else has written, or a proxy repeated what we wrote: see which."""
     if e.op != s.op or s.op_kind in (Op.NONE, Op.READ):
         return
-    s.op_kind = Op.NONE
+    _ended(s)
     s.doubt_sent_at = s.op_sent_at
     if s.phase is not Phase.STOPPED:
         _begin(s, Op.READ, now)
@@ -257,13 +267,17 @@ def failed(s: State, e: WitnessFailed, now: float) -> None:
     if s.op_kind is not Op.READ:
         s.doubt_sent_at = s.op_sent_at
         about = "witness-write"
-    s.op_kind = Op.NONE
+    _ended(s)
     _silent(s, about, e.reason)
+
+
+def _ended(s: State) -> None:
+    s.op_kind = Op.NONE
+    s.looked_at = s.op_sent_at
 
 
 def _answers(s: State, *abouts: str) -> None:
     """What was said of reading is taken back by a read, what was said of writing by a write."""
-    s.witness_asked = True
     if s.said.isdisjoint(COMPLAINTS):
         return
     s.take_back(*abouts)
@@ -272,7 +286,6 @@ def _answers(s: State, *abouts: str) -> None:
 
 
 def _silent(s: State, about: str, reason: str) -> None:
-    s.witness_asked = True
     if s.said.isdisjoint(COMPLAINTS):
         s.say(Level.WARNING, f"The witness does not answer: {reason}")
     s.said |= {about}

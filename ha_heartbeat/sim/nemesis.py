@@ -196,13 +196,13 @@ class Nemesis:
     def cut_off_all(self, host: Host) -> None:
         """The machine's own cable: neither its peer nor the witness is in reach."""
         self._cut((0, 1), (1, 0))
-        self.world.witness.cut[host.index] = True
+        self.world.witness.cut_off(host)
         self._note(f"{host.settings.member} is cut off from everything")
         self._disturb(self._later(host, self._mend))
 
     def cut_off_witness(self, host: Host) -> None:
         """One of the two loses the witness."""
-        self.world.witness.cut[host.index] = True
+        self.world.witness.cut_off(host)
         self._note(f"{host.settings.member} is cut off from the witness")
         self._disturb(self._later(host, self._mend))
 

@@ -324,7 +324,7 @@ MUTANTS: Final = (
     _mutant(
         "founded-epoch",
         "a record founded by one who knows less is founded anew, with the higher epoch",
-        ("witness._may_found", "or (is_vacant(record) and record.epoch < s.epoch_seen)", ""),
+        ("witness.may_found", "or (is_vacant(record) and record.epoch < s.epoch_seen)", ""),
     ),
     # -- epochs ------------------------------------------------------------------------------------
     _mutant(
@@ -354,7 +354,7 @@ MUTANTS: Final = (
     _mutant(
         "epochs-of-the-witness",
         "a refused start asks the witness for its epochs before it becomes worker",
-        ("table.epochs_unknown", "return s.settings", "return False and s.settings"),
+        ("evidence.epochs_unknown", "return s.looked_at <", "return False and s.looked_at <"),
     ),
 )
 

@@ -86,7 +86,7 @@ class Stories:
 
     def blind(self, host: Host) -> None:
         """A host loses the witness."""
-        self.world.witness.cut[host.index] = True
+        self.world.witness.cut_off(host)
         self.nemesis._note(f"{host.settings.member} is cut off from the witness")
 
     def late_line(self) -> None:

@@ -41,6 +41,11 @@ class Witness:
         """No way to it is cut."""
         self.cut = [False] * self.hosts
 
+    def cut_off(self, host: Host) -> None:
+        """A host loses its way to it."""
+        self.cut[host.index] = True
+        host.struck_at = self.timeline.now
+
     def heal(self) -> None:
         """It answers everybody at once again, with what it knows."""
         if self.down or self.slow_s or self.forgetful or any(self.cut):
