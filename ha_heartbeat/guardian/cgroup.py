@@ -51,12 +51,12 @@ if sys.platform == "linux":
         return not os.path.exists(systemd)
 
     def folder_for(pid: int) -> str:
-        """The folder of the guardian with that pid, or "" where there can be none."""
+        """The folder of the keeper with that pid, or "" where there can be none."""
         own = own_folder()
         return f"{own}/{_PREFIX}{pid}" if own else ""
 
     def remove_stale(own: str) -> None:
-        """Remove the empty groups of guardians that were killed together with their members."""
+        """Remove the empty groups of keepers that were killed together with their members."""
         with suppress(OSError):
             for name in os.listdir(own):
                 pid = name.removeprefix(_PREFIX)
@@ -72,13 +72,13 @@ if sys.platform == "linux":
             self._procs = -1
 
         @classmethod
-        def make(cls) -> Group:
-            """The group of this process's tree; an empty one where none may be made."""
+        def make(cls, keeper: int) -> Group:
+            """The group of that keeper's tree; an empty one where none may be made."""
             group = cls("")
             own = own_folder()
             if own and is_ours(own):
                 remove_stale(own)
-                group = cls(folder_for(os.getpid()))
+                group = cls(folder_for(keeper))
                 group._open()
             return group
 

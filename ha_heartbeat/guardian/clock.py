@@ -8,6 +8,9 @@ suspend on Windows and may not on other systems.
 import sys
 import time
 
+NEVER_NS = 2**63 - 1
+"""A time after every other."""
+
 if sys.platform == "linux":
 
     def now_ns() -> int:

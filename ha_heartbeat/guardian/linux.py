@@ -14,6 +14,7 @@ import sys
 import time
 
 from ha_heartbeat.guardian import sweep
+from ha_heartbeat.guardian.clock import NEVER_NS
 from ha_heartbeat.guardian.light import signal
 from ha_heartbeat.guardian.tree import Stirred
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+FUSE_NS = 10_000_000
+"""How late a guardian may be before the kernel kills it; the keeper comes before that."""
+_SIGEV_SIGNAL = 0
 _TFD_TIMER_ABSTIME = 1
 _TFD_NONBLOCK = 0o4000
 _TFD_CLOEXEC = 0o2000000
@@ -35,7 +39,12 @@ if sys.platform == "linux":
     from ha_heartbeat.guardian.launch import Launcher
     from ha_heartbeat.guardian.posix import Alarm, Channel, poll, signal_group
 
+    if TYPE_CHECKING:
+        from ha_heartbeat.guardian.keeper import Notes
+
     _libc = ctypes.CDLL(None, use_errno=True)
+    # In a library of their own before glibc 2.34.
+    _timers = _libc if hasattr(_libc, "timer_create") else ctypes.CDLL("librt.so.1", use_errno=True)
 
     def _checked(result: int, call: str) -> int:
         if result < 0:
@@ -87,25 +96,55 @@ if sys.platform == "linux":
                 return
             self._until_ns = None
 
+    class Fuse:
+        """Has the kernel kill this process at a time, also when it is stopped (timer_create(2)).
+
+        SIGKILL is the one signal that a stopped process takes; its run dies with it.
+        """
+
+        def __init__(self) -> None:
+            event = (ctypes.c_int * 16)()  # struct sigevent: 64 bytes
+            event[2], event[3] = signal.SIGKILL, _SIGEV_SIGNAL
+            self._timer = ctypes.c_void_p()
+            self._until_ns: int | None = None
+            made = _timers.timer_create(
+                ctypes.c_int(time.CLOCK_BOOTTIME), event, ctypes.byref(self._timer)
+            )
+            _checked(made, "timer_create")
+
+        def set(self, until_ns: int | None) -> None:
+            """Be killed then; None: not at all."""
+            if until_ns == self._until_ns:
+                return
+            self._until_ns = until_ns
+            seconds, rest = divmod(0 if until_ns is None else max(until_ns, 1), 1_000_000_000)
+            new = _Itimerspec(_Timespec(0, 0), _Timespec(seconds, rest))
+            done = _timers.timer_settime(self._timer, _TFD_TIMER_ABSTIME, ctypes.byref(new), None)
+            _checked(done, "timer_settime")
+
     class LinuxTree:
         """A Tree made of all descendants of this process."""
 
         announces_end = True
 
-        def __init__(self, control: int, listeners: Sequence[int], *, use_cgroup: bool) -> None:
+        def __init__(
+            self, control: int, listeners: Sequence[int], notes: Notes, *, use_cgroup: bool
+        ) -> None:
             become_subreaper()
+            self._notes = notes
+            self._forsaken = False  # the keeper is gone
+            self._fuse = Fuse()
             self._channel = Channel(control)
             self._listeners = tuple(listeners)
             self._alarm = Alarm()
             self._timer = Timer()
             for fd in listeners:
                 os.set_inheritable(fd, False)
-            self._group = cgroup.Group.make() if use_cgroup else cgroup.Group("")
+            self._group = cgroup.Group.make(notes.keeper) if use_cgroup else cgroup.Group("")
             self._own_pid = os.getpid()
             self._launcher = Launcher(listeners, self._enter)
             self._empty = True
             self._asked: set[int] = set()  # have had their SIGTERM
-            self.receive = self._channel.receive
             self.send = self._channel.send
 
         def _enter(self) -> None:
@@ -124,9 +163,23 @@ if sys.platform == "linux":
             if self._launcher.status_fd != -1:
                 watched.append((self._launcher.status_fd, select.POLLIN))
             watched += self._channel.watch()
+            if not self._forsaken:
+                watched.append((self._notes.keeper_fd, select.POLLIN))
             poll(watched, None)
             self._alarm.drain()
             self._timer.drain()
+
+        def receive(self) -> tuple[bytes, bool]:
+            if not self._forsaken and select.select([self._notes.keeper_fd], [], [], 0)[0]:
+                self._forsaken = True
+            if self._forsaken:  # the member takes it for the guardian, and starts another
+                self._channel.closed = True
+                return b"", True
+            return self._channel.receive()
+
+        def answer_for(self, until_ns: int, *, striking: bool) -> None:
+            self._notes.tree_dead_by(until_ns)
+            self._fuse.set(None if striking or until_ns == NEVER_NS else until_ns + FUSE_NS)
 
         def start(self, order: Run) -> None:
             self._launcher.start(order)
@@ -192,6 +245,7 @@ if sys.platform == "linux":
 
         def close(self) -> None:
             # The port first, as nothing is left that holds it: the peer is waiting for that.
+            self._notes.let_go()
             for fd in self._listeners:
                 os.close(fd)
             self._group.remove()

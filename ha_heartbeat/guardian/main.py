@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from ha_heartbeat.guardian.clock import now_ns
+from ha_heartbeat.guardian.clock import NEVER_NS, now_ns
 from ha_heartbeat.guardian.light import suppress
 from ha_heartbeat.guardian.protocol import (
     VERSION,
@@ -22,6 +22,8 @@ from ha_heartbeat.guardian.protocol import (
     Gone,
     Kill,
     Leftovers,
+    Ping,
+    Pong,
     ProtocolError,
     Ready,
     Run,
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
     from ha_heartbeat.guardian.protocol import Message, Report
     from ha_heartbeat.guardian.tree import Outcome, Tree
 
-NEVER_NS = 2**63 - 1
 _FIRST_PAUSE_NS = 1_000_000
 _LAST_PAUSE_NS = 1_000_000_000
 """Pauses between looks at processes that should be dead and are not."""
@@ -77,7 +78,7 @@ class Limits:
         self.set(min(self.term_at_ns, term_at_ns), min(self.kill_at_ns, kill_at_ns))
 
 
-class Keeper:
+class Guard:
     """One guardian: a tree, the limits on its life, and what the member is still to be told."""
 
     def __init__(self, tree: Tree, stop_timeout_ns: int) -> None:
@@ -110,6 +111,7 @@ class Keeper:
             self._hear()
             self._look()
             self._enforce(now_ns())
+            self._answer()
 
     def destroy(self) -> None:
         """Kill the whole tree, however long that takes; for when nothing else works any more."""
@@ -159,6 +161,8 @@ class Keeper:
         elif isinstance(order, End):
             self._leaving = True
             self._limit(0)
+        elif isinstance(order, Ping):
+            self._say(Pong(order.number))
         else:
             raise ProtocolError(f"{type(order).__name__} is not for a guardian")
 
@@ -276,6 +280,16 @@ class Keeper:
             self._owes_expired |= now >= self._lease.term_at_ns
             self._tree.soft(again=False)
 
+    def _answer(self) -> None:
+        """Let it be known by when the tree is dead, or is struck again."""
+        if self._tree.empty():
+            until_ns = NEVER_NS
+        elif self._condemned:
+            until_ns = self._strike_at_ns
+        else:
+            until_ns = min(self._lease.kill_at_ns, self._order.kill_at_ns)
+        self._tree.answer_for(until_ns, striking=self._condemned)
+
     def _due_ns(self) -> int | None:
         """When to wake if nothing happens; None for not at all."""
         if self._tree.empty():
@@ -310,31 +324,31 @@ def parse(arguments: Sequence[str]) -> tuple[str, int, list[int], int]:
 
 
 def main() -> None:
-    """Guard until there is nothing left to guard; does not return.
+    """Guard until there is nothing left to guard; does not return. On Linux this is two processes.
 
     Exit status: 0; 64 for wrong arguments; 70 after an unexpected error, with the tree killed.
     """
     try:
         variant, control, listeners, stop_timeout_ns = parse(sys.argv[1:])
+        if sys.platform != "win32":
+            with suppress(OSError):  # already leads a session
+                os.setsid()
         tree = make(variant, control, listeners)
     except (ValueError, OSError) as problem:
         complain(f"it cannot start: {problem}")
         os._exit(EXIT_USAGE)
-    if sys.platform != "win32":
-        with suppress(OSError):  # already leads a session
-            os.setsid()
     os._exit(guard(tree, stop_timeout_ns))
 
 
 def guard(tree: Tree, stop_timeout_ns: int) -> int:
     """Serve the member; returns the exit status, with nothing of the tree left."""
-    keeper = Keeper(tree, stop_timeout_ns)
+    guardian = Guard(tree, stop_timeout_ns)
     status = 0
     try:
-        keeper.serve()
+        guardian.serve()
     except BaseException as problem:  # whatever it is, the tree must not outlive its guardian
         complain(f"an unexpected error, so it kills its runs: {type(problem).__name__}: {problem}")
         status = EXIT_BROKEN
-        keeper.destroy()
+        guardian.destroy()
     tree.close()
     return status

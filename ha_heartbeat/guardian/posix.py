@@ -180,6 +180,9 @@ if sys.platform != "win32":
         def empty(self) -> bool:
             return not self._groups
 
+        def answer_for(self, until_ns: int, *, striking: bool) -> None:
+            """Nobody stands behind this one."""
+
         def leftovers(self) -> int:
             return len(self._groups - {self._launcher.pid})
 

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-VERSION = 1
+VERSION = 2
 LIMIT_BYTES = 4 * 1024 * 1024
 """The longest payload; above what Linux takes as arguments and environment together by default."""
 
@@ -65,6 +65,12 @@ class Kill(NamedTuple):
 
 class End(NamedTuple):
     """Start nothing any more, kill what is left, exit when nothing is."""
+
+
+class Ping(NamedTuple):
+    """Are you there? Answered by Pong."""
+
+    number: int
 
 
 # Guardian to member.
@@ -128,8 +134,14 @@ class Gone(NamedTuple):
     at_ns: int
 
 
-Order = Run | Extend | Stop | Kill | End
-Report = Ready | Started | Failed | Ended | Leftovers | Expired | Gone
+class Pong(NamedTuple):
+    """Answer to the Ping of that number."""
+
+    number: int
+
+
+Order = Run | Extend | Stop | Kill | End | Ping
+Report = Ready | Started | Failed | Ended | Leftovers | Expired | Gone | Pong
 Message = Order | Report
 
 # Name on the wire, and the fields: i for an integer, s for text. Run has its own rule below.
@@ -138,6 +150,8 @@ _SHAPES: tuple[tuple[Callable[..., Message], str, str], ...] = (
     (Stop, "stop", "i"),
     (Kill, "kill", ""),
     (End, "end", ""),
+    (Ping, "ping", "i"),
+    (Pong, "pong", "i"),
     (Ready, "ready", "i"),
     (Started, "started", "iii"),
     (Failed, "failed", "is"),

@@ -83,6 +83,12 @@ if TYPE_CHECKING:
         def leftovers(self) -> int:
             """How many processes (POSIX: groups) are not below the running main process."""
 
+        def answer_for(self, until_ns: int, *, striking: bool) -> None:
+            """Say by when this guardian will have acted, to whoever acts if it has not.
+
+            NEVER_NS while nothing is alive; striking: it is killing, and tries again then.
+            """
+
         def soft(self, again: bool) -> None:
             """Ask every process of the tree to end, each once.
 
@@ -116,9 +122,11 @@ def make(variant: str, control: int, listeners: Sequence[int]) -> Tree:
             return WindowsTree(control, listeners)
     else:
         if sys.platform == "linux" and variant in ("linux", "linux-sweep"):
+            from ha_heartbeat.guardian.keeper import split
             from ha_heartbeat.guardian.linux import LinuxTree
 
-            return LinuxTree(control, listeners, use_cgroup=variant == "linux")
+            notes = split(control, listeners)
+            return LinuxTree(control, listeners, notes, use_cgroup=variant == "linux")
         if variant == "posix":
             from ha_heartbeat.guardian.posix import PosixTree
 

@@ -251,6 +251,9 @@ if sys.platform == "win32":
         def empty(self) -> bool:
             return self._active == 0 and self._main is None
 
+        def answer_for(self, until_ns: int, *, striking: bool) -> None:
+            """Nobody stands behind this one."""
+
         def leftovers(self) -> int:
             return max(self._job.active() - (self._main is not None), 0)
 

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ha_heartbeat.guardian import __file__ as _guardian_file
-from ha_heartbeat.guardian.clock import now_ns
+from ha_heartbeat.guardian.clock import NEVER_NS, now_ns
 from ha_heartbeat.guardian.protocol import (
     LIMIT_BYTES,
     VERSION,
@@ -35,6 +35,8 @@ from ha_heartbeat.guardian.protocol import (
     Leftovers,
     Message,
     Order,
+    Ping,
+    Pong,
     ProtocolError,
     Ready,
     Run,
@@ -42,6 +44,7 @@ from ha_heartbeat.guardian.protocol import (
     Stop,
     encode,
 )
+from ha_heartbeat.shell.overdue import Overdue
 
 if sys.platform == "linux":
     from ha_heartbeat.guardian import cgroup, sweep
@@ -54,7 +57,9 @@ RETRY_S = 1.0
 UNREAD_LIMIT_BYTES = 2 * LIMIT_BYTES
 """A guardian that leaves so much unread has stopped working and is replaced; bounds the memory."""
 _LEAVE_S = 1.0
-"""What a guardian that has hung up is given to be gone before it is killed."""
+"""What a guardian that was told to end is given to be gone before it is killed."""
+_CLEAR_S = 0.02
+"""What the keeper of a lost guardian is given to clear up; then it is killed, and that done here."""
 _FIRST_PAUSE_S = 0.002
 _LAST_PAUSE_S = 1.0
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(_guardian_file))))
@@ -81,6 +86,7 @@ class _Link(asyncio.Protocol):
 
     def __init__(self, process: subprocess.Popen[bytes], hear: Callable[[Message], None]) -> None:
         self.process = process
+        self.pid = process.pid
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.broken = ""
@@ -97,6 +103,7 @@ class _Link(asyncio.Protocol):
         try:
             for message in self._decoder.messages():
                 if isinstance(message, Ready) and not self.ready.done():
+                    self.pid = message.pid
                     self.ready.set_result(None)
                 self._hear(message)
         except ProtocolError as problem:
@@ -175,10 +182,19 @@ class Guardian:
         self._unanswered: set[int] = set()
         self._groups: dict[int, int] = {}  # run -> pid, of those with something left
         self._owes_gone = False
+        self._overdue: Overdue | None = None
+        self._kill_at_ns = NEVER_NS
+        self._runs: set[int] = set()  # asked for, and not known to have ended
+        self._leftovers = 0
 
     @property
     def pid(self) -> int | None:
         """The guardian's process id; None while there is none."""
+        return self._link.pid if self._link is not None else None
+
+    @property
+    def keeper_pid(self) -> int | None:
+        """The process id of its keeper, on Linux; elsewhere the guardian's own."""
         return self._link.process.pid if self._link is not None else None
 
     async def start(self) -> None:
@@ -193,12 +209,20 @@ class Guardian:
         try:
             if not self._send(order):
                 self._fail(order.run, "there is no guardian at the moment")
+                return
         except ProtocolError as problem:
             self._fail(order.run, str(problem))
+            return
+        self._runs.add(order.run)
+        self._kill_at_ns = order.kill_at_ns
+        self._watch()
+        self._expect_answer()
 
     def extend(self, term_at_ns: int, kill_at_ns: int) -> None:
         """The lease as it now stands; times on clock.now_ns()."""
         self._send(Extend(term_at_ns, kill_at_ns))
+        self._kill_at_ns = kill_at_ns
+        self._watch()
 
     def stop(self, grace_s: float) -> None:
         """SIGTERM to the whole tree, SIGKILL after the grace; answered by Gone."""
@@ -239,18 +263,53 @@ class Guardian:
 
     def _clear_out(self, order: Stop | Kill) -> None:
         self._owes_gone = True
-        if not self._send(order) and self._cleared:
+        if self._send(order):
+            self._expect_answer()
+        elif self._cleared:
             asyncio.get_running_loop().call_soon(self._pay_gone)
 
     def _pay_gone(self) -> None:
         if self._owes_gone:
             self._hear(Gone(now_ns()))
 
+    # Whether it is still there.
+
+    def _expect_answer(self) -> None:
+        if self._overdue is not None:
+            self._overdue.expect_answer()
+
+    def _watch(self) -> None:
+        """By when the tree has to be dead, if anything of it may be alive."""
+        if self._overdue is not None:
+            alive = self._runs or self._leftovers
+            self._overdue.tree_dead_by(self._kill_at_ns if alive else NEVER_NS)
+
+    def _note(self, message: Message) -> None:
+        """What a report says of the tree's life."""
+        if isinstance(message, Failed | Ended):
+            self._runs.discard(message.run)
+        if isinstance(message, Ended):
+            self._leftovers = message.leftovers
+        elif isinstance(message, Leftovers):
+            self._leftovers = message.number
+        elif isinstance(message, Expired):
+            self._runs = {run for run in self._runs if run > message.latest}
+            self._leftovers = 0
+        elif isinstance(message, Gone):
+            self._runs.clear()
+            self._leftovers = 0
+        self._watch()
+
     # Reports.
 
     def _hear(self, message: Message) -> None:
-        if isinstance(message, Run | Extend | Stop | Kill | End):
+        if isinstance(message, Run | Extend | Stop | Kill | End | Ping):
             raise ProtocolError(f"{type(message).__name__} is not for a member")
+        if isinstance(message, Pong):
+            if self._overdue is not None:
+                self._overdue.heard(message.number)
+            return
+        self._note(message)
         if isinstance(message, Started | Failed):
             self._unanswered.discard(message.run)
         if isinstance(message, Started):
@@ -282,6 +341,7 @@ class Guardian:
             await self._bury(link)
             raise GuardianError(link.obituary())
         self._link = link
+        self._overdue = Overdue(self._send, link.abandon)
         link.closed.add_done_callback(lambda _closed: self._on_loss(link))
 
     def _spawn(self, control: socket.socket) -> subprocess.Popen[bytes]:
@@ -323,6 +383,13 @@ class Guardian:
     def _on_loss(self, link: _Link) -> None:
         self._link = None
         self._cleared = False
+        if (self._runs or self._leftovers) and now_ns() >= self._kill_at_ns:
+            link.broken = link.broken or "it was stopped or starved beyond a deadline"
+        if self._overdue is not None:
+            self._overdue.close()
+            self._overdue = None
+        self._runs.clear()
+        self._leftovers = 0
         self._mender = asyncio.get_running_loop().create_task(self._mend(link))
 
     async def _mend(self, lost: _Link) -> None:
@@ -360,7 +427,8 @@ class Guardian:
         """
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1) as aside:
-            await loop.run_in_executor(aside, _await_exit, link.process)
+            leave_s = _LEAVE_S if self._ending.is_set() else _CLEAR_S
+            await loop.run_in_executor(aside, _await_exit, link.process, leave_s)
             if link.process.returncode == 0:  # it has seen to that itself
                 return
             pause_s = _FIRST_PAUSE_S
@@ -376,9 +444,9 @@ class Guardian:
         self._groups.clear()
 
 
-def _await_exit(process: subprocess.Popen[bytes]) -> None:
+def _await_exit(process: subprocess.Popen[bytes], limit_s: float) -> None:
     try:
-        process.wait(_LEAVE_S)
+        process.wait(limit_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -27,7 +27,7 @@ def own() -> str:
     folder = cgroup.own_folder()
     if not (folder and cgroup.is_ours(folder)):
         pytest.skip("no delegated cgroup v2 here")
-    group = cgroup.Group.make()
+    group = cgroup.Group.make(os.getpid())
     if not os.path.exists(cgroup.folder_for(os.getpid())):
         pytest.skip("no group can be made here, or it has no cgroup.kill")
     group.remove()
@@ -96,13 +96,13 @@ def test_a_group_that_cannot_be_made_is_done_without(
 ) -> None:
     monkeypatch.setattr(cgroup, "own_folder", lambda: str(tmp_path))
     monkeypatch.setattr(cgroup, "is_ours", lambda folder: True)
-    group = cgroup.Group.make()  # a folder without cgroup.kill, as before Linux 5.14
+    group = cgroup.Group.make(os.getpid())  # a folder without cgroup.kill, as before Linux 5.14
     group.adopt(os.getpid())
     group.kill()
     group.remove()
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(cgroup, "own_folder", lambda: str(tmp_path / "missing"))
-    cgroup.Group.make().kill()
+    cgroup.Group.make(os.getpid()).kill()
 
 
 def test_a_run_is_in_the_group_of_its_guardian_which_goes_with_it(own: str, rig: Maker) -> None:
@@ -115,7 +115,7 @@ def test_a_run_is_in_the_group_of_its_guardian_which_goes_with_it(own: str, rig:
     )
     member.expect(Started)
     member.expect(Ended)
-    folder = Path(cgroup.folder_for(member.pid))
+    folder = Path(cgroup.folder_for(member.keeper))
     assert len((folder / "cgroup.procs").read_text().split()) == 1
     member.say(Kill())
     member.expect(Gone)
@@ -138,14 +138,14 @@ def test_without_it_a_run_is_where_its_guardian_is(own: str, rig: Maker) -> None
 
 def test_a_group_taken_away_is_done_without(own: str, rig: Maker, mark: str) -> None:
     member = rig("linux")
-    os.rmdir(cgroup.folder_for(member.pid))
+    os.rmdir(cgroup.folder_for(member.keeper))
     member.say(shell("setsid sleep 600 & sleep 600"))
     member.expect(Started)
-    wait_for(lambda: len(marked(mark)) == 4)
+    wait_for(lambda: len(marked(mark)) == 5)
     member.say(Kill())
     assert member.expect(Ended).signal == signal.SIGKILL
     member.expect(Gone)
-    assert marked(mark) == [member.pid]
+    assert sorted(marked(mark)) == [member.keeper, member.pid]
 
 
 def test_the_group_of_a_guardian_killed_earlier_is_tidied_away(own: str, rig: Maker) -> None:

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,8 @@ class Member:
         self.pid = self.process.pid
         self.port = int(self._line())
         self.guardian: int = self.expect("Ready")[0]
+        parent = Path(f"/proc/{self.guardian}/stat").read_text().rpartition(")")[2].split()[1]
+        self.keeper = int(parent)
 
     def _line(self) -> str:
         assert self.process.stdout is not None
@@ -86,6 +90,9 @@ class Member:
 
     def close(self) -> None:
         self.process.kill()
+        for pid in (self.keeper, self.guardian):  # one that was left stopped would stay
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
         self.process.communicate()
 
 
@@ -134,8 +141,8 @@ def test_a_member_killed_takes_stubborn_daemons_along(
     member = Member(variant, stop_timeout_s=0.3)
     try:
         main = member.run(shell("trap '' TERM; setsid sleep 600 & while :; do sleep 600; done"))
-        wait_for(lambda: len(marked(mark)) == 5)
-        tree = set(marked(mark)) - {member.pid, member.guardian}
+        wait_for(lambda: len(marked(mark)) == 6)
+        tree = set(marked(mark)) - {member.pid, member.guardian, member.keeper}
         assert main in tree
         kill(member.pid)
         await_refusal(member.port, *tree)
@@ -166,22 +173,106 @@ def test_both_killed_with_a_run_and_nothing_else(member: Member) -> None:
     await_refusal(member.port, pid)
 
 
-@pytest.mark.parametrize("guardian_first", [True, False])
-def test_both_killed_and_a_grandchild_holds_the_port(
-    member: Member, tmp_path: Path, guardian_first: bool
+def with_grandchild(member: Member, tmp_path: Path, **times: int) -> tuple[int, int]:
+    """A run, and a process of it that has left its session."""
+    line = f"setsid sleep 600 & echo $! > {tmp_path}/pid; exec sleep 600"
+    return member.run(shell(line, **times)), pid_from(tmp_path / "pid")
+
+
+WATCHERS = ("member", "keeper", "guardian")
+
+
+def watchers(member: Member, names: tuple[str, ...]) -> list[int]:
+    pids = {"member": member.pid, "keeper": member.keeper, "guardian": member.guardian}
+    return [pids[name] for name in names]
+
+
+@pytest.mark.parametrize("killed", list(permutations(WATCHERS, 2)), ids="-".join)
+def test_any_one_that_is_left_ends_the_tree(
+    member: Member, tmp_path: Path, killed: tuple[str, str]
 ) -> None:
-    pid = member.run(shell(f"setsid sleep 600 & echo $! > {tmp_path}/pid; exec sleep 600"))
-    grandchild = pid_from(tmp_path / "pid")
-    os.kill(member.pid, signal.SIGSTOP)  # so that neither has time to do anything
-    os.kill(member.guardian, signal.SIGSTOP)
-    pair = (member.guardian, member.pid)
-    kill(*(pair if guardian_first else reversed(pair)))
-    wait_for(lambda: not (alive(pid) or alive(member.pid) or alive(member.guardian)))
+    tree = with_grandchild(member, tmp_path)
+    pids = watchers(member, killed)
+    for pid in pids:  # so that the first has no time to do anything when the second is killed
+        os.kill(pid, signal.SIGSTOP)
+    kill(*pids)
+    if "member" in killed:
+        await_refusal(member.port, *tree)
+    else:
+        (reason,) = member.expect("Lost")
+        assert "killed by signal 9" in reason
+        assert not any(map(alive, tree))
+
+
+@pytest.mark.parametrize("killed", list(permutations(WATCHERS, 3)), ids="-".join)
+def test_all_killed_and_a_grandchild_holds_the_port(
+    member: Member, tmp_path: Path, killed: tuple[str, ...]
+) -> None:
+    main, grandchild = with_grandchild(member, tmp_path)
+    pids = watchers(member, killed)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    kill(*pids)
+    wait_for(lambda: not any(map(alive, (main, *pids))))
     for _ in range(50):
         assert not refused(member.port)
     assert alive(grandchild)
     kill(grandchild)
     await_refusal(member.port, grandchild)
+
+
+def test_a_keeper_killed_takes_its_tree_along_and_is_replaced(
+    member: Member, tmp_path: Path
+) -> None:
+    tree = with_grandchild(member, tmp_path)
+    kill(member.keeper)
+    (reason,) = member.expect("Lost")
+    assert reason == "the guardian was killed by signal 9"
+    assert not any(map(alive, (*tree, member.guardian)))
+    assert member.expect("Ready")[0] != member.guardian
+
+
+STOPPED = [names for n in (1, 2) for names in combinations(WATCHERS, n)]
+
+
+@pytest.mark.parametrize("stopped", STOPPED, ids="-".join)
+def test_whoever_stands_still_the_tree_is_dead_when_its_lease_is_over(
+    member: Member, tmp_path: Path, stopped: tuple[str, ...]
+) -> None:
+    times = lease(0.6, 0.8)
+    line = f"trap '' TERM; setsid sleep 600 & echo $! > {tmp_path}/pid; exec sleep 600"
+    tree = member.run(shell(line, **times)), pid_from(tmp_path / "pid")
+    for pid in watchers(member, stopped):
+        os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: not any(map(alive, tree)))
+    assert now_ns() >= times["kill_at_ns"]
+    if "member" in stopped:
+        os.kill(member.pid, signal.SIGCONT)
+    if "guardian" in stopped:
+        assert "deadline" in lost(member)
+    else:
+        assert member.expect("Ended")[2] == signal.SIGKILL
+        member.expect("Expired")
+
+
+def lost(member: Member) -> str:
+    """Why the guardian was lost, whatever else was said before."""
+    while True:
+        kind, *fields = ast.literal_eval(member._line())
+        if kind == "Lost":
+            return str(fields[0])
+
+
+def test_all_stand_still_and_the_kernel_ends_the_run(member: Member) -> None:
+    times = lease(0.6, 0.8)
+    pid = member.run(order(("sleep", "600"), **times))
+    for watcher in watchers(member, WATCHERS):
+        os.kill(watcher, signal.SIGSTOP)
+    wait_for(lambda: not alive(pid))
+    assert now_ns() >= times["kill_at_ns"]
+    for watcher in (member.pid, member.keeper):
+        os.kill(watcher, signal.SIGCONT)
+    assert "deadline" in lost(member)
 
 
 @pytest.mark.parametrize("member", variants(), indirect=True)
@@ -206,5 +297,5 @@ def test_no_signal_but_kill_ends_a_guardian(member: Member, number: str) -> None
     assert member.expect("Ended")[1] == 2
 
 
-def test_a_guardian_leads_a_session_of_its_own(member: Member) -> None:
-    assert os.getsid(member.guardian) == member.guardian
+def test_a_guardian_has_a_session_of_its_own(member: Member) -> None:
+    assert os.getsid(member.guardian) == os.getsid(member.keeper) == member.keeper

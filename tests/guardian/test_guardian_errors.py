@@ -14,9 +14,9 @@ BROKEN = f"""
 import sys
 sys.path.insert(0, {ROOT!r})
 from ha_heartbeat.guardian import main
-def stop_wrongly(keeper, grace_ns):
+def stop_wrongly(guardian, grace_ns):
     raise RuntimeError("as planned")
-main.Keeper._limit = stop_wrongly
+main.Guard._limit = stop_wrongly
 main.main()
 """
 TREE = "setsid sleep 600 & setsid sleep 600 & echo; wait"
@@ -30,7 +30,7 @@ def test_an_unexpected_error_kills_the_tree_and_is_one_sentence(
     member = rig(variant, program=BROKEN)
     member.say(shell(TREE))
     member.expect(Started)
-    wait_for(lambda: len(marked(mark)) == 4)
+    wait_for(lambda: len(marked(mark)) == 5)
     member.leave()  # which makes it stop the tree
     assert member.process.wait(20) == 70
     assert not marked(mark)

@@ -32,12 +32,12 @@ LOOK = f"""
 import os, sys
 sys.path.insert(0, {ROOT!r})
 from ha_heartbeat.guardian import main
-serve = main.Keeper.serve
-def look(keeper):
-    serve(keeper)
+serve = main.Guard.serve
+def look(guardian):
+    serve(guardian)
     print(*sys.modules)
     sys.stdout.flush()
-main.Keeper.serve = look
+main.Guard.serve = look
 main.main()
 """
 
@@ -65,7 +65,7 @@ def test_a_guardian_has_nothing_heavy_loaded(rig: Callable[..., Rig]) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [*("cgroup", "clock", "launch", "light", "linux", "main"),
+    [*("cgroup", "clock", "keeper", "launch", "light", "linux", "main"),
      *("posix", "protocol", "sweep", "tree", "windows")],
 )  # fmt: skip
 def test_every_module_can_be_imported_here(name: str) -> None:
@@ -77,8 +77,8 @@ def test_every_module_can_be_imported_here(name: str) -> None:
     [
         ([], "not enough values"),
         (["99", "linux", "0", "", "0"], "its member speaks version 99"),
-        (["1", "beos", "0", "", "0"], "there is no guardian of kind beos"),
-        (["1", "posix", "99", "", "0"], "Bad file descriptor"),
+        (["2", "beos", "0", "", "0"], "there is no guardian of kind beos"),
+        (["2", "posix", "99", "", "0"], "Bad file descriptor"),
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_a_status(arguments: list[str], words: str) -> None:

@@ -26,6 +26,7 @@ from ha_heartbeat.guardian.protocol import (
     Started,
 )
 from ha_heartbeat.shell import guardian as handle
+from ha_heartbeat.shell import overdue
 from ha_heartbeat.shell.guardian import Event, Guardian, GuardianError, Lost
 from tests.guardian.rig import (
     DAEMON,
@@ -85,6 +86,11 @@ class Member:
     def pid(self) -> int:
         assert self.guardian.pid is not None
         return self.guardian.pid
+
+    @property
+    def keeper(self) -> int:
+        assert self.guardian.keeper_pid is not None
+        return self.guardian.keeper_pid
 
 
 def play(
@@ -230,6 +236,45 @@ def test_an_end_in_the_middle_of_a_loss_is_an_end() -> None:
         member.guardian.run(shell("setsid sleep 600 & sleep 600"))
         await member.expect(Started)
         os.kill(member.pid, signal.SIGKILL)
+
+    play(scene)
+
+
+@linux_only
+def test_a_guardian_that_stands_still_is_replaced_when_it_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(overdue, "ANSWER_S", 0.2)
+
+    async def scene(member: Member) -> None:
+        os.kill(member.pid, signal.SIGSTOP)
+        member.guardian.run(shell("true", 1))
+        failed = await member.expect(Failed)
+        assert failed.run == 1
+        lost = await member.expect(Lost)
+        assert lost.reason == "the guardian was killed: it does not answer"
+        await member.expect(Ready)
+        member.guardian.run(shell("exec sleep 600", 2))
+        await member.expect(Started)
+        os.kill(member.pid, signal.SIGSTOP)
+        member.guardian.stop(60)
+        await member.expect(Lost)
+        await member.expect(Gone)
+        await member.expect(Ready)
+
+    play(scene)
+
+
+@linux_only
+def test_an_idle_guardian_that_stands_still_is_found_before_it_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(overdue, "PING_S", 0.2)
+
+    async def scene(member: Member) -> None:
+        os.kill(member.pid, signal.SIGSTOP)
+        await member.expect(Lost)
+        await member.expect(Ready)
 
     play(scene)
 

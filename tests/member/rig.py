@@ -158,21 +158,23 @@ class Member:
         return self.process.pid
 
     @property
+    def keeper(self) -> int:
+        """The process that watches over the guardian; 0 while there is none."""
+        return _child(self.pid, "guardian.main")
+
+    @property
     def guardian(self) -> int:
         """The guardian's process; 0 while there is none."""
-        try:
-            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        except OSError:
-            return 0
-        return next((int(pid) for pid in children if "guardian.main" in title(int(pid))), 0)
+        return _child(self.keeper, "guardian.main")
 
     def processes(self) -> list[int]:
         """Everything alive that was started in this life, the member included."""
         return marked(self.mark)
 
     def command(self) -> list[int]:
-        """What of that is neither member nor guardian."""
-        return [pid for pid in self.processes() if pid not in (self.pid, self.guardian)]
+        """What of that is neither member nor keeper nor guardian."""
+        watchers = (self.pid, self.keeper, self.guardian)
+        return [pid for pid in self.processes() if pid not in watchers]
 
     # -- what is done to it
 
@@ -350,3 +352,12 @@ def paused(*pids: int) -> Iterator[None]:
     finally:
         for pid in pids:
             send(pid, signal.SIGCONT)
+
+
+def _child(parent: int, words: str) -> int:
+    """The child with these words in its command line; 0 if there is none."""
+    try:
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    except OSError:
+        return 0
+    return next((int(pid) for pid in children if words in title(int(pid))), 0)
