@@ -59,7 +59,7 @@ UNREAD_LIMIT_BYTES = 2 * LIMIT_BYTES
 _LEAVE_S = 1.0
 """What a guardian that was told to end is given to be gone before it is killed."""
 _CLEAR_S = 0.02
-"""What the keeper of a lost guardian is given to clear up; then it is killed, and that done here."""
+"""What the keeper of a lost guardian is given to clear up, before that is done here."""
 _FIRST_PAUSE_S = 0.002
 _LAST_PAUSE_S = 1.0
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(_guardian_file))))

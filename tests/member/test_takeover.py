@@ -61,7 +61,24 @@ def test_everything_is_killed_at_once(rig: Rig) -> None:
     assert rig.gap() < SOON_S
 
 
-def test_a_grandchild_survives_member_and_guardian(rig: Rig) -> None:
+@pytest.mark.parametrize("left", ["keeper", "guardian"])
+def test_what_is_left_of_the_watchers_ends_a_daemon(rig: Rig, left: str) -> None:
+    """Killed in one moment, so that neither sees the other's end."""
+    command = f"setsid sleep 300 & {rig.work()}"
+    one = rig.member(1, "-t", "0.5", "-m", "WORKER", command=command)
+    rig.works(one)
+    two = rig.member(2, "-t", "0.5", command=command)
+    rig.settle(one, two)
+    tree = one.command()
+    with paused(one.pid):
+        send(one.guardian if left == "keeper" else one.keeper, signal.SIGKILL)
+        one.kill()
+    rig.works(two)
+    assert not any(map(is_alive, tree))
+    assert two.said("refused the connection: its process tree is gone. Becoming worker") == 1
+
+
+def test_a_grandchild_survives_all_watchers(rig: Rig) -> None:
     """It holds the port: no proof for the peer, and nothing for the restarted member to bind."""
     options = ("-t", "0.5", "--takeover", "proof")
     command = f"sleep 300 & {rig.work()}"
@@ -71,7 +88,11 @@ def test_a_grandchild_survives_member_and_guardian(rig: Rig) -> None:
     rig.settle(one, two)
     main = rig.runs()[-1].pid
     with paused(one.pid):  # so that neither sees the other's end
-        send(one.guardian, signal.SIGKILL)
+        watchers = one.keeper, one.guardian
+        for pid in watchers:
+            send(pid, signal.SIGSTOP)
+        for pid in watchers:
+            send(pid, signal.SIGKILL)
         one.kill()
     wait_for(lambda: not is_alive(main), "the run to die with its guardian")
     (grandchild,) = one.processes()
