@@ -196,6 +196,11 @@ def keep_lease(s: State, now: float) -> None:
         s.out.append(ExtendLease(s.run_until, kill_at))
 
 
+def kill_margin_s(lease_s: float) -> float:
+    """From SIGKILL to the end of the lease: for the kernel, and for who acts if a guardian is late."""
+    return min(KILL_MARGIN_S, lease_s / 20)
+
+
 def ending_times(s: State, lease_until: float) -> tuple[float, float]:
     """When to send SIGTERM and when SIGKILL, for the tree to be dead when the lease ends.
 
@@ -204,7 +209,7 @@ def ending_times(s: State, lease_until: float) -> tuple[float, float]:
     command.
     """
     lease_s = s.settings.lease_s
-    kill_at = lease_until - min(KILL_MARGIN_S, lease_s / 20)
+    kill_at = lease_until - kill_margin_s(lease_s)
     return kill_at - min(s.settings.stop_timeout_s, lease_s / 4), kill_at
 
 

@@ -25,8 +25,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LATE_NS = 5_000_000
-"""How late the guardian may be before the keeper kills the tree; well below the lease's margin."""
 STUCK_NS = 1_000_000_000
 """How late it may be before it is killed itself: it did not even notice that the tree is gone."""
 _AGAIN_NS = 50_000_000
@@ -49,8 +47,9 @@ if sys.platform == "linux":
         `keeper_fd` becomes readable when the keeper is gone.
         """
 
-        def __init__(self, deadline: memoryview, bell: int, keeper: int) -> None:
+        def __init__(self, deadline: memoryview, bell: int, keeper: int, margin_ns: int) -> None:
             self.keeper = keeper
+            self.margin_ns = margin_ns
             self.keeper_fd = os.pidfd_open(keeper)
             self._deadline = deadline
             self._bell = bell
@@ -76,10 +75,11 @@ if sys.platform == "linux":
             with suppress(OSError):  # it is gone, or was rung for before and not yet looked
                 os.write(self._bell, word)
 
-    def split(control: int, listeners: Sequence[int]) -> Notes:
+    def split(control: int, listeners: Sequence[int], margin_ns: int) -> Notes:
         """Become two processes: returns in the guardian; the keeper ends as the guardian does.
 
-        Raises OSError when there cannot be two.
+        The keeper acts when the guardian is late by a third of the margin. Raises OSError when
+        there cannot be two.
         """
         become_subreaper()
         page = mmap.mmap(-1, _PAGE_BYTES)
@@ -92,17 +92,23 @@ if sys.platform == "linux":
         guardian = os.fork()
         if guardian == 0:
             os.close(reader)
-            return Notes(deadline, writer, keeper)
+            return Notes(deadline, writer, keeper, margin_ns)
         os.close(writer)
         os.close(control)
-        _Keeper(guardian, deadline, reader, listeners).serve()
+        _Keeper(guardian, deadline, reader, listeners, margin_ns // 3).serve()
         raise AssertionError("a keeper does not return")
 
     class _Keeper:
         def __init__(
-            self, guardian: int, deadline: memoryview, bell: int, listeners: Sequence[int]
+            self,
+            guardian: int,
+            deadline: memoryview,
+            bell: int,
+            listeners: Sequence[int],
+            late_ns: int,
         ) -> None:
             self._guardian = guardian
+            self._late_ns = late_ns
             self._guardian_fd = os.pidfd_open(guardian)
             self._deadline = deadline
             self._bell = bell
@@ -145,10 +151,10 @@ if sys.platform == "linux":
             due_ns = self._deadline[0]
             if due_ns == NEVER_NS:
                 return NEVER_NS
-            return max(due_ns + LATE_NS, now_ns() + _AGAIN_NS if self._is_late() else 0)
+            return max(due_ns + self._late_ns, now_ns() + _AGAIN_NS if self._is_late() else 0)
 
         def _is_late(self) -> bool:
-            return now_ns() >= self._deadline[0] + LATE_NS
+            return now_ns() >= self._deadline[0] + self._late_ns
 
         def _enforce(self) -> None:
             if not self._is_late():

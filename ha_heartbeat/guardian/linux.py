@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-FUSE_NS = 10_000_000
-"""How late a guardian may be before the kernel kills it; the keeper comes before that."""
 _SIGEV_SIGNAL = 0
 _TFD_TIMER_ABSTIME = 1
 _TFD_NONBLOCK = 0o4000
@@ -179,7 +177,9 @@ if sys.platform == "linux":
 
         def answer_for(self, until_ns: int, *, striking: bool) -> None:
             self._notes.tree_dead_by(until_ns)
-            self._fuse.set(None if striking or until_ns == NEVER_NS else until_ns + FUSE_NS)
+            # After two thirds of the margin: the keeper comes before that.
+            late_ns = 2 * self._notes.margin_ns // 3
+            self._fuse.set(None if striking or until_ns == NEVER_NS else until_ns + late_ns)
 
         def start(self, order: Run) -> None:
             self._launcher.start(order)

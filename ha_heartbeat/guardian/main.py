@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 _FIRST_PAUSE_NS = 1_000_000
 _LAST_PAUSE_NS = 1_000_000_000
 """Pauses between looks at processes that should be dead and are not."""
+_STRIKE_NS = 100_000_000
+"""What one round of killing may take before the keeper lends a hand."""
 _LOOK_NS = 20_000_000
 """How often to look for the end of a tree that cannot announce it, while it is being stopped."""
 _RECOUNT_NS = 100_000_000
@@ -272,6 +274,7 @@ class Guard:
             self._owes_expired |= now >= self._lease.kill_at_ns
         if self._condemned:
             if now >= self._strike_at_ns:
+                self._answer()  # before a strike that may take its time
                 self._tree.hard()
                 self._strike_at_ns = now_ns() + self._pause_ns
                 self._pause_ns = min(self._pause_ns * 2, _LAST_PAUSE_NS)
@@ -281,13 +284,16 @@ class Guard:
             self._tree.soft(again=False)
 
     def _answer(self) -> None:
-        """Let it be known by when the tree is dead, or is struck again."""
+        """Let it be known by when the tree is dead, or is struck again.
+
+        Only the lease is of concern to others: whoever waits for an order holds the port meanwhile.
+        """
         if self._tree.empty():
             until_ns = NEVER_NS
         elif self._condemned:
-            until_ns = self._strike_at_ns
+            until_ns = self._strike_at_ns + _STRIKE_NS
         else:
-            until_ns = min(self._lease.kill_at_ns, self._order.kill_at_ns)
+            until_ns = self._lease.kill_at_ns
         self._tree.answer_for(until_ns, striking=self._condemned)
 
     def _due_ns(self) -> int | None:
@@ -311,16 +317,17 @@ def complain(sentence: str) -> None:
         os.write(2, f"ha-heartbeat guardian: {sentence}\n".encode(errors="replace"))
 
 
-def parse(arguments: Sequence[str]) -> tuple[str, int, list[int], int]:
-    """The variant, the control descriptor, the listening ones and the stop timeout in ns.
+def parse(arguments: Sequence[str]) -> tuple[str, int, list[int], int, int]:
+    """The variant, the control descriptor, the listening ones, the stop timeout and the margin.
 
-    Raises ValueError for anything else than VERSION TREE CONTROL LISTENER[,LISTENER...] TIMEOUT_NS.
+    Both in ns. Raises ValueError for anything else than
+    VERSION TREE CONTROL LISTENER[,LISTENER...] TIMEOUT_NS MARGIN_NS.
     """
-    version, variant, control, listeners, timeout_ns = arguments
+    version, variant, control, listeners, timeout_ns, margin_ns = arguments
     if int(version) != VERSION:
         raise ValueError(f"its member speaks version {version}, this is version {VERSION}")
     fds = [int(fd) for fd in listeners.split(",") if fd]
-    return variant or default_variant(), int(control), fds, int(timeout_ns)
+    return variant or default_variant(), int(control), fds, int(timeout_ns), int(margin_ns)
 
 
 def main() -> None:
@@ -329,11 +336,11 @@ def main() -> None:
     Exit status: 0; 64 for wrong arguments; 70 after an unexpected error, with the tree killed.
     """
     try:
-        variant, control, listeners, stop_timeout_ns = parse(sys.argv[1:])
+        variant, control, listeners, stop_timeout_ns, margin_ns = parse(sys.argv[1:])
         if sys.platform != "win32":
             with suppress(OSError):  # already leads a session
                 os.setsid()
-        tree = make(variant, control, listeners)
+        tree = make(variant, control, listeners, margin_ns)
     except (ValueError, OSError) as problem:
         complain(f"it cannot start: {problem}")
         os._exit(EXIT_USAGE)

@@ -110,10 +110,11 @@ def default_variant() -> str:
     return "windows" if sys.platform == "win32" else "posix"
 
 
-def make(variant: str, control: int, listeners: Sequence[int]) -> Tree:
+def make(variant: str, control: int, listeners: Sequence[int], margin_ns: int) -> Tree:
     """The tree of that variant. Raises ValueError when this platform cannot have it.
 
-    control and listeners are the inherited file descriptors, on Windows socket handles.
+    control and listeners are the inherited file descriptors, on Windows socket handles; margin_ns
+    is the time from a lease's SIGKILL to its end.
     """
     if sys.platform == "win32":
         if variant == "windows":
@@ -125,7 +126,7 @@ def make(variant: str, control: int, listeners: Sequence[int]) -> Tree:
             from ha_heartbeat.guardian.keeper import split
             from ha_heartbeat.guardian.linux import LinuxTree
 
-            notes = split(control, listeners)
+            notes = split(control, listeners, margin_ns)
             return LinuxTree(control, listeners, notes, use_cgroup=variant == "linux")
         if variant == "posix":
             from ha_heartbeat.guardian.posix import PosixTree

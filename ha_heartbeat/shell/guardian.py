@@ -149,6 +149,8 @@ class Guardian:
 
     listeners: file descriptors (Windows: handles) of the member's listening sockets.
     stop_timeout_s: from SIGTERM to SIGKILL for the tree when the member dies, in seconds.
+    margin_s: from a lease's SIGKILL to its end, in seconds: what all that stand behind the guardian
+        have to act in.
     on_event: gets every report, in order, in the event loop; must not raise.
     spare: pids of children with a session of their own that the member started beside the
         guardian (Linux); they survive the loss of a guardian, with all that is below them.
@@ -162,6 +164,7 @@ class Guardian:
         *,
         listeners: Sequence[int],
         stop_timeout_s: float,
+        margin_s: float,
         on_event: Callable[[Event], None],
         variant: str | None = None,
         spare: Callable[[], Collection[int]] = tuple,
@@ -170,6 +173,7 @@ class Guardian:
     ) -> None:
         self._listeners = tuple(listeners)
         self._stop_timeout_s = stop_timeout_s
+        self._margin_s = margin_s
         self._on_event = on_event
         self._variant = variant or ""
         self._spare = spare
@@ -341,7 +345,7 @@ class Guardian:
             await self._bury(link)
             raise GuardianError(link.obituary())
         self._link = link
-        self._overdue = Overdue(self._send, link.abandon)
+        self._overdue = Overdue(self._send, link.abandon, self._margin_s * 2 / 3)
         link.closed.add_done_callback(lambda _closed: self._on_loss(link))
 
     def _spawn(self, control: socket.socket) -> subprocess.Popen[bytes]:
@@ -354,6 +358,7 @@ class Guardian:
             *(str(VERSION), self._variant, str(fds[0])),
             ",".join(map(str, self._listeners)),
             str(round(self._stop_timeout_s * 1e9)),
+            str(round(self._margin_s * 1e9)),
         ]
         stdout, stderr = self._output
         if sys.platform == "win32":

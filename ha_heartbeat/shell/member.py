@@ -18,6 +18,7 @@ from ha_heartbeat import __version__
 from ha_heartbeat.config import Address, Config
 from ha_heartbeat.core import types as core
 from ha_heartbeat.core.machine import Core
+from ha_heartbeat.core.votes import kill_margin_s
 from ha_heartbeat.guardian import protocol
 from ha_heartbeat.guardian.clock import now_s
 from ha_heartbeat.shell.errors import StartError
@@ -145,6 +146,7 @@ class Member:
         self._guardian = Guardian(
             listeners=[sock.fileno() for sock in sockets],
             stop_timeout_s=self._config.stop_timeout_s,
+            margin_s=kill_margin_s(self._core.state.settings.lease_s),
             on_event=self._hear_guardian,
             spare=self._fence.pids,
         )

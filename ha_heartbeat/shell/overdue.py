@@ -16,8 +16,6 @@ PING_S = 10.0
 """How often a guardian is asked whether it is there; it has as long to answer."""
 ANSWER_S = 2.0
 """What it has to answer when it was given an order that cannot wait."""
-LATE_S = 0.01
-"""What it has to answer when its deadline has come: the keeper acts before that, if it can."""
 _OWN_DELAY_S = 0.5
 """A check that is made later than this says more about this process than about the guardian."""
 
@@ -26,10 +24,14 @@ class Overdue:
     """Watches one guardian, from its being ready to `close`.
 
     send: gets each question. give_up: is called at most once, with what is wrong, as the end of a
-    sentence that begins "the guardian was killed".
+    sentence that begins "the guardian was killed". late_s: what it has to answer when its deadline
+    has come, in seconds; the keeper acts before that, if it can.
     """
 
-    def __init__(self, send: Callable[[Ping], object], give_up: Callable[[str], None]) -> None:
+    def __init__(
+        self, send: Callable[[Ping], object], give_up: Callable[[str], None], late_s: float
+    ) -> None:
+        self._late_s = late_s
         self._loop = asyncio.get_running_loop()
         self._send = send
         self._give_up = give_up
@@ -98,4 +100,4 @@ class Overdue:
             self._set_alarm(self._dead_by_ns)
         else:
             self._dead_by_ns = NEVER_NS  # asked once; one that answers is at it
-            self._ask(LATE_S, "it let the deadline of the command pass")
+            self._ask(self._late_s, "it let the deadline of the command pass")

@@ -26,6 +26,7 @@ async def main() -> None:
         guardian = Guardian(
             listeners=[listener.fileno()],
             stop_timeout_s=float(sys.argv[2]),
+            margin_s=0.05,
             on_event=tell,
             variant=sys.argv[1],
         )

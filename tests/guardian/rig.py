@@ -138,7 +138,13 @@ def order(
 class Rig:
     """The barest member: a guardian, the channel to it, and a listening socket."""
 
-    def __init__(self, variant: str, stop_timeout_s: float, program: str = PROGRAM) -> None:
+    def __init__(
+        self,
+        variant: str,
+        stop_timeout_s: float,
+        program: str = PROGRAM,
+        margin_s: float = PATIENCE_S,
+    ) -> None:
         self._decoder = Decoder()
         self._heard: list[Message] = []
         self.listener = listen()
@@ -151,7 +157,7 @@ class Rig:
                 [
                     *(sys.executable, "-I", "-S", "-E", "-c", program),
                     *(str(VERSION), variant, str(fds[0]), str(fds[1])),
-                    str(round(stop_timeout_s * 1e9)),
+                    *(str(round(seconds * 1e9)) for seconds in (stop_timeout_s, margin_s)),
                 ],
                 pass_fds=fds,
                 stdin=subprocess.DEVNULL,

@@ -70,6 +70,7 @@ class Member:
         self.guardian = Guardian(
             listeners=[self.listener.fileno()],
             stop_timeout_s=5,
+            margin_s=PATIENCE_S,
             on_event=self.heard.put_nowait,
             variant=variant,
             spare=spare,
