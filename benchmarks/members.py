@@ -130,7 +130,7 @@ class Pair:
         words = (
             *(*self._network.inside(name), *INTERPRETER, SCRIPT),
             *(*where, *state, *self._options),
-            *self._recorder.command(name, lasting=self._lasting),
+            *self._recorder.command(name, "lasting" if self._lasting else "quick"),
         )
         with processes.uninterrupted():
             member = Member(name, words, os.path.join(self._folder, f"{name}.log"))

@@ -13,10 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RECORD = struct.Struct("=4q")
+Mode = Literal["quick", "lasting", "still"]
+"""Whether a life ends at once, ticks every millisecond until it is told to end, or lasts and costs
+nothing."""
 SPAWNS = 50
 """How often the payload is started to measure its own start-up."""
 
@@ -63,9 +66,8 @@ class Recorder:
         self._payload = payload
         self._folder = folder
 
-    def command(self, member: str, *, lasting: bool) -> tuple[str, ...]:
+    def command(self, member: str, mode: Mode) -> tuple[str, ...]:
         """The words that make `member` run the payload, without a shell."""
-        mode = "lasting" if lasting else "quick"
         return (*self._payload.words, self._folder, member, mode)
 
     def runs(self) -> list[Run]:
@@ -97,7 +99,7 @@ def count_overlaps(runs: Sequence[Run]) -> int:
 def measure_start_up_ns(payload: Payload, folder: str) -> list[int]:
     """From just before a spawn in this process to the payload's first instruction, many times."""
     recorder = Recorder(payload, folder)
-    command = recorder.command("x", lasting=False)
+    command = recorder.command("x", "quick")
     took_ns = []
     for _ in range(SPAWNS):
         before_ns = time.monotonic_ns()
