@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from benchmarks.peers import faults, keepalived, own
+from benchmarks.peers import etcdctl, faults, keepalived, own, single_beat
 from benchmarks.peers.faults import Strike
 from benchmarks.peers.peer import Program, Settings
 
 PROGRAMS: dict[str, Program] = {
-    program.key: program for program in (own.PROGRAM, keepalived.PROGRAM)
+    module.PROGRAM.key: module.PROGRAM for module in (own, keepalived, etcdctl, single_beat)
 }
 
 

@@ -64,7 +64,7 @@ def measure(cell: Cell, words: Sequence[str]) -> dict[str, object]:
         with cell.stage(settings, "still") as stage:
             return {"rows": cost.measure(stage, float(idle_s))}
     if kind.strike is None:
-        done = faults.Outcome([], 0)
+        done = faults.Outcome([], 0, 0)
         for _ in range(int(count)):
             with cell.stage(settings) as stage:
                 done.trials.append(faults.cold_start(stage))
@@ -72,7 +72,7 @@ def measure(cell: Cell, words: Sequence[str]) -> dict[str, object]:
         rest_s = settings.period_s if is_slow(program, settings, kind) else 0.0
         with cell.stage(settings) as stage:
             done = faults.trials(stage, settings, kind.strike, int(count), rest_s)
-    return {"rows": done.trials, "unasked": done.unasked}
+    return {"rows": done.trials, "moved": done.moved, "stranded": done.stranded}
 
 
 def main(words: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ Key = tuple[str, str, str]
 Told = Mapping[str, Any]
 """What a cell wrote."""
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-_TIMES_HEAD = ("program and settings", "n", "median", "p99", "worst", "both ran", "unasked")
+_TIMES_HEAD = ("program and settings", "n", "median", "p99", "worst", "both ran", "besides")
 _COSTS_HEAD = ("program and settings", "worker", "standby", "third host")
 _PROGRAMS_HEAD = ("program", "version", "how the command is put under it")
 Table = list[tuple[str, ...]]
@@ -76,7 +76,17 @@ def _times(title: str, told: Told) -> tuple[str, ...]:
         values = (statistics.median(took_ns), report.percentile_ns(took_ns, 0.99), max(took_ns))
         numbers = [milliseconds(value) for value in values]
     both = _both(trials) + (f"; {lost} without a takeover" if lost else "")
-    return (title, str(len(took_ns)), *numbers, both, str(told["unasked"]))
+    return (title, str(len(took_ns)), *numbers, both, _besides(told))
+
+
+def _besides(told: Told) -> str:
+    """What happened between the faults."""
+    seen = []
+    if told["moved"]:
+        seen.append(f"moved unasked {told['moved']} times")
+    if told["stranded"]:
+        seen.append(f"ran nowhere afterwards {told['stranded']} times")
+    return ", ".join(seen)
 
 
 def _both(trials: Sequence[Trial]) -> str:

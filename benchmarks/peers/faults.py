@@ -24,6 +24,8 @@ REST_S = (0.1, 0.4)
 """The least rest before a fault; a period of the peer's own timers is added to the longer one."""
 WATCH_S = 2.0
 """How long an old command is watched that lives on; also how long a cable stays pulled then."""
+HEALED_S = 15.0
+"""How long at most two commands are watched after a partition or a pause is over."""
 MARGIN_S = 15.0
 """What is added to the time that a peer's own settings need, before it is said to fail."""
 
@@ -107,29 +109,37 @@ def stop(stage: Stage, worker: str) -> int:
 
 
 class Outcome(NamedTuple):
-    """All trials of one cell, and how often the command moved though nothing had been done."""
+    """All trials of one cell, and what else was seen between them.
+
+    `moved` is how often the command moved though nothing had been done. `stranded` is how often it
+    ran nowhere some time after a trial, so that both agents had to be started anew.
+    """
 
     trials: list[Trial]
-    unasked: int
+    moved: int
+    stranded: int
 
 
 def trials(stage: Stage, settings: Settings, strike: Strike, count: int, rest_s: float) -> Outcome:
     """Strike the worker so often; it is the one and the other in turn."""
     worker, standby = stage.start_both()
     done: list[Trial] = []
-    unasked = 0
+    moved = stranded = 0
     while len(done) < count:
         time.sleep(random.uniform(REST_S[0], REST_S[1] + rest_s))
         now = stage.sole_worker(MARGIN_S + settings.silence_s)
         if now != worker:
-            unasked += 1
+            moved += 1
             worker, standby = standby, worker
         done.append(_trial(stage, settings, strike, worker, standby))
         if done[-1].took_ns is None:
             break  # it is not where it was; once is enough to say so
-        stage.replace(worker, standby)
-        worker, standby = standby, worker
-    return Outcome(done, unasked)
+        if stage.replace(worker, standby):
+            worker, standby = standby, worker
+        else:
+            stranded += 1
+            worker, standby = stage.start_both()
+    return Outcome(done, moved, stranded)
 
 
 def _trial(stage: Stage, settings: Settings, strike: Strike, worker: str, standby: str) -> Trial:
@@ -142,7 +152,9 @@ def _trial(stage: Stage, settings: Settings, strike: Strike, worker: str, standb
     if after is None:
         return Trial(None, 0, False)
     pauses = _let_go(stage, strike, worker, struck_ns)
-    patience_s = limit_s if strike in (cut, freeze) else WATCH_S
+    patience_s = WATCH_S
+    if strike in (cut, freeze):
+        patience_s = min(WATCH_S + settings.silence_s, HEALED_S)
     alone = stage.wait_for(lambda: not all(map(stage.commands, MEMBERS)), patience_s)
     runs = stage.runs()
     old = next(run for run in runs if run.start_ns == before.start_ns)

@@ -13,6 +13,7 @@ from benchmarks.peers.peer import Ground, Program, Settings
 from benchmarks.witness import Witness
 
 FASTEST = ("-t", "0.1", "--check-count", "3", "--stop-timeout", "0.05")
+AS_KEEPALIVED = ("-t", "1.2", "--check-count", "3")
 
 
 class Own:
@@ -49,9 +50,11 @@ def _version() -> str:
     return told.split()[-1]
 
 
-def _settings(key: str, text: str, check_s: float, options: tuple[str, ...]) -> Settings:
-    witness = "witness" in key
-    return Settings(key, text, 3 * check_s, check_s, partial(Own, options=options, witness=witness))
+def _settings(
+    key: str, text: str, check_s: float, options: tuple[str, ...], measures: tuple[str, ...] = ()
+) -> Settings:
+    deploy = partial(Own, options=options, witness="witness" in key)
+    return Settings(key, text, 3 * check_s, check_s, deploy, measures)
 
 
 PROGRAM = Program(
@@ -62,9 +65,11 @@ PROGRAM = Program(
     version=_version,
     settings=(
         _settings("defaults", "defaults (-t 10 --check-count 3)", 10.0, ()),
-        _settings("fastest", " ".join(FASTEST), 0.1, FASTEST),
         _settings("defaults-witness", "defaults, --witness", 10.0, ()),
+        _settings("fastest", " ".join(FASTEST), 0.1, FASTEST),
         _settings("fastest-witness", f"{' '.join(FASTEST)} --witness", 0.1, FASTEST),
+        # Notices a lost host as soon as keepalived does with its defaults.
+        _settings("as-keepalived", " ".join(AS_KEEPALIVED), 1.2, AS_KEEPALIVED, ("host", "idle")),
     ),
     is_prompt=True,
     way="runs the command itself; planned stop: SIGTERM to the member",

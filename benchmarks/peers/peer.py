@@ -49,6 +49,8 @@ class Settings(NamedTuple):
     """How often something recurs in it: each fault comes at a random moment of that."""
     deploy: Callable[[Ground], Peer]
     """Write its files on this ground, start what it needs on the third host, return it."""
+    measures: tuple[str, ...] = ()
+    """What is measured of it; everything unless named."""
 
 
 class Program(NamedTuple):

@@ -162,6 +162,7 @@ def _keys(options: argparse.Namespace, absent: dict[str, str]) -> list[Key]:
         for settings in program.settings
         if settings.key in (options.settings or [settings.key])
         for measure in options.measure or MEASURES
+        if measure in (settings.measures or MEASURES)
     ]
 
 

@@ -18,16 +18,18 @@ T = TypeVar("T")
 LOOK_S = 0.003
 START_S = 60.0
 """What an agent gets for its start, beyond what its settings make it wait."""
+STRANDED_S = 5.0
+"""The same for a takeover that is under way."""
 LOG_TAIL_CHARACTERS = 1500
 
 
 class Stage:
     """A peer on its ground. What does not come in time is a BenchmarkError with the logs."""
 
-    def __init__(self, ground: Ground, peer: Peer, limit_s: float) -> None:
+    def __init__(self, ground: Ground, peer: Peer, silence_s: float) -> None:
         self._ground = ground
         self._peer = peer
-        self._limit_s = limit_s
+        self._silence_s = silence_s
         self._mains: dict[str, subprocess.Popen[bytes]] = {}
         self._program = ground.recorder.command("", "quick")[0].encode()
 
@@ -43,31 +45,41 @@ class Stage:
         """Start the agent there."""
         self._mains[name] = self._peer.start(self.host(name))
 
-    def start_both(self) -> tuple[str, str]:
-        """A worker whose command runs, and its standby, by name."""
-        worker, standby = MEMBERS
-        self.start(worker)
-        self.wait_until(self.latest, "the first run begins", START_S + self._limit_s)
-        self.start_standby(standby)
-        return worker, standby
-
     def start_standby(self, name: str) -> None:
         """Start an agent beside a worker, and wait until it could take over."""
         self.start(name)
         host = self.host(name)
         self.wait_until(
-            lambda: self._peer.stands_by(host), f"{name} stands by", START_S + self._limit_s
+            lambda: self._peer.stands_by(host), f"{name} stands by", START_S + 2 * self._silence_s
         )
 
-    def replace(self, name: str, worker: str) -> None:
-        """End all that is left on that host, and have a fresh standby there beside the worker."""
+    def replace(self, name: str, worker: str) -> bool:
+        """End all that is left on that host, and have a fresh standby there beside the worker.
+
+        Returns False when the worker does not run the command for longer than a takeover needs.
+        """
         host = self.host(name)
         host.clear()
         host.heal()
-        self.wait_until(
-            lambda: self.commands(worker), f"{worker} runs the command", START_S + self._limit_s
-        )
+        if not self.wait_for(lambda: self.commands(worker), STRANDED_S + 2 * self._silence_s):
+            return False
         self.start_standby(name)
+        return True
+
+    def start_both(self) -> tuple[str, str]:
+        """A worker whose command runs, and its standby, by name; nothing earlier is left."""
+        for name in MEMBERS:
+            self.host(name).clear()
+        began_ns = time.monotonic_ns()
+        worker, standby = MEMBERS
+        self.start(worker)
+        self.wait_until(
+            lambda: (run := self.latest()) and run.start_ns > began_ns,
+            "a run begins",
+            START_S + 2 * self._silence_s,
+        )
+        self.start_standby(standby)
+        return worker, standby
 
     def sole_worker(self, limit_s: float) -> str:
         """The name of the one host on which the command runs, once it is one."""
