@@ -77,14 +77,16 @@ def measure(bench: Bench, title: str, strike: Strike, *, lasting: bool) -> list[
             before = recorder.latest()
             assert before is not None
             struck_ns = strike(worker, before)
-            after = _wait_for_successor(pair, recorder, before, supervisor)
+            after = wait_for_successor(pair, recorder, before, supervisor)
             worker, supervisor = supervisor, pair.start_supervisor(worker.name)
             moments.append((struck_ns, before, after))
     runs = recorder.runs()
     return _results(title, moments, runs, lasting=lasting)
 
 
-def _wait_for_successor(pair: Pair, recorder: Recorder, before: Run, supervisor: Member) -> Run:
+def wait_for_successor(pair: Pair, recorder: Recorder, before: Run, supervisor: Member) -> Run:
+    """The run that the supervisor starts."""
+
     def successor() -> Run | None:
         latest = recorder.latest()
         return latest if latest is not None and latest.start_ns > before.start_ns else None
