@@ -113,17 +113,17 @@ def _moments(takeover: Takeover, calls: list[Seen]) -> tuple[int, ...]:
     )
     waking = _first(window, lambda each: each.call == Call.POLL and each.pid in dead_side)
     closed = _last(
-        early,
+        window,
         lambda each: (
             each.call in (Call.CLOSE, Call.EXIT)
             and each.pid in dead_side
-            and each.ended_ns <= refused_connect.ended_ns
+            and each.began_ns < refused.ended_ns
         ),
     )
     return (
         killed_ns,
         waking.ended_ns,
-        closed.ended_ns,
+        min(closed.ended_ns, refused_connect.began_ns),  # it may return late, on the other CPU
         refused_connect.began_ns,
         refused.ended_ns,
         ordered.ended_ns,
