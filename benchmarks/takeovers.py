@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from benchmarks import processes
 from benchmarks.bench import Bench
 from benchmarks.members import Member, Pair, running
 from benchmarks.recorder import Recorder, Run, count_overlaps
@@ -36,13 +37,12 @@ def kill_member(worker: Member, run: Run) -> int:
 
 
 def kill_everything(worker: Member, run: Run) -> int:
-    """Kill -9 of member, guardian and command, as close together as three system calls can be."""
-    guardian_pid = worker.guardian_pid
+    """Kill -9 of member, guardian and command, as close together as system calls can be."""
+    below = processes.descendants(worker.pid)[1:]
     struck_ns = time.monotonic_ns()
     worker.process.kill()
-    _kill(guardian_pid)
-    if not run.end_ns:
-        _kill(run.pid)
+    for pid in below:
+        _kill(pid)
     return struck_ns
 
 
