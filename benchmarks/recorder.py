@@ -64,27 +64,27 @@ class Recorder:
     def __init__(self, payload: Payload, folder: str) -> None:
         os.mkdir(folder)
         self._payload = payload
-        self._folder = folder
+        self.folder = folder
 
     def command(self, member: str, mode: Mode) -> tuple[str, ...]:
         """The words that make `member` run the payload, without a shell."""
-        return (*self._payload.words, self._folder, member, mode)
+        return (*self._payload.words, self.folder, member, mode)
 
     def runs(self) -> list[Run]:
         """All lives so far, in the order of their starts."""
-        names = [name for name in os.listdir(self._folder) if not name.startswith(".")]
+        names = [name for name in os.listdir(self.folder) if not name.startswith(".")]
         return sorted(self._read(name) for name in names)
 
     def latest(self) -> Run | None:
         """The life that began last."""
-        names = [name for name in os.listdir(self._folder) if not name.startswith(".")]
+        names = [name for name in os.listdir(self.folder) if not name.startswith(".")]
         if not names:
             return None
         return self._read(max(names, key=lambda name: int(name.partition(".")[0])))
 
     def _read(self, name: str) -> Run:
         _start, member, pid = name.split(".")
-        with open(os.path.join(self._folder, name), "rb") as file:
+        with open(os.path.join(self.folder, name), "rb") as file:
             return Run(*RECORD.unpack(file.read()), member, int(pid))
 
 

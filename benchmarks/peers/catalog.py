@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from benchmarks.peers import etcdctl, faults, keepalived, own, single_beat
+from benchmarks.peers import etcdctl, faults, keepalived, own, pacemaker, single_beat
 from benchmarks.peers.faults import Strike
 from benchmarks.peers.peer import Program, Settings
 
 PROGRAMS: dict[str, Program] = {
-    module.PROGRAM.key: module.PROGRAM for module in (own, keepalived, etcdctl, single_beat)
+    module.PROGRAM.key: module.PROGRAM
+    for module in (own, keepalived, etcdctl, single_beat, pacemaker)
 }
 
 

@@ -23,7 +23,7 @@ from benchmarks.members import BenchmarkError
 from benchmarks.network import Namespaces, NetworkError
 from benchmarks.peers import cost, faults
 from benchmarks.peers.catalog import MEASURES, PROGRAMS, is_slow, settings_of
-from benchmarks.peers.peer import Ground, Settings
+from benchmarks.peers.peer import Ground, Program, Settings
 from benchmarks.peers.stage import Stage
 from benchmarks.recorder import Mode, Payload, Recorder, build_payload
 
@@ -39,7 +39,9 @@ class Cell:
         self._made = 0
 
     @contextmanager
-    def stage(self, settings: Settings, mode: Mode = "lasting") -> Iterator[Stage]:
+    def stage(
+        self, program: Program, settings: Settings, mode: Mode = "lasting"
+    ) -> Iterator[Stage]:
         """The peer, deployed anew and not started yet; all of it is gone afterwards."""
         self._made += 1
         folder = os.path.join(self._disk, f"peer-{self._made}")
@@ -49,7 +51,7 @@ class Cell:
             hosts = Hosts(self._network, os.path.join(folder, "logs"))
         try:
             ground = Ground(hosts, folder, recorder, mode)
-            yield Stage(ground, settings.deploy(ground), settings.silence_s)
+            yield Stage(ground, program, settings)
         finally:
             hosts.close()
 
@@ -61,16 +63,16 @@ def measure(cell: Cell, words: Sequence[str]) -> dict[str, object]:
     settings = settings_of(program, settings_key)
     kind = MEASURES[measure_key]
     if measure_key == "idle":
-        with cell.stage(settings, "still") as stage:
+        with cell.stage(program, settings, "still") as stage:
             return {"rows": cost.measure(stage, float(idle_s))}
     if kind.strike is None:
         done = faults.Outcome([], 0, 0)
         for _ in range(int(count)):
-            with cell.stage(settings) as stage:
+            with cell.stage(program, settings) as stage:
                 done.trials.append(faults.cold_start(stage))
     else:
         rest_s = settings.period_s if is_slow(program, settings, kind) else 0.0
-        with cell.stage(settings) as stage:
+        with cell.stage(program, settings) as stage:
             done = faults.trials(stage, settings, kind.strike, int(count), rest_s)
     return {"rows": done.trials, "moved": done.moved, "stranded": done.stranded}
 

@@ -67,7 +67,7 @@ class EtcdctlLock:
         told = self._ask("get", "--prefix", "--keys-only", f"{_LOCK}/").stdout
         return len(told.split()) == len(MEMBERS)
 
-    def ask_to_stop(self, host: Host, main: subprocess.Popen[bytes]) -> None:
+    def ask_to_stop(self, host: Host, main_pid: int) -> None:
         """SIGTERM to everything on the host."""
         for pid in host.pids():
             with contextlib.suppress(ProcessLookupError):

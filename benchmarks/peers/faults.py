@@ -56,9 +56,7 @@ Strike = Callable[[Stage, str], int]
 
 def kill_main(stage: Stage, worker: str) -> int:
     """SIGKILL to the agent's main process alone."""
-    struck_ns = time.monotonic_ns()
-    stage.main(worker).kill()
-    return struck_ns
+    return _kill([stage.main_pid(worker)])
 
 
 def kill_agents(stage: Stage, worker: str) -> int:

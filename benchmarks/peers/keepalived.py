@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 from functools import partial
 
@@ -86,9 +87,9 @@ class Keepalived:
         """It says so itself."""
         return "Entering BACKUP STATE" in host.said()
 
-    def ask_to_stop(self, host: Host, main: subprocess.Popen[bytes]) -> None:
+    def ask_to_stop(self, host: Host, main_pid: int) -> None:
         """SIGTERM: it resigns (priority 0) and runs notify_stop."""
-        main.terminate()
+        os.kill(main_pid, signal.SIGTERM)
 
 
 def _settings(key: str, text: str, interval_s: float, adverts: int, *lines: str) -> Settings:

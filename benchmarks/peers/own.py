@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from functools import partial
 
@@ -37,11 +38,11 @@ class Own:
 
     def stands_by(self, host: Host) -> bool:
         """It says so itself."""
-        return "Supervising" in host.said()
+        return f"{host.name} supervisor: " in host.said()
 
-    def ask_to_stop(self, host: Host, main: subprocess.Popen[bytes]) -> None:
+    def ask_to_stop(self, host: Host, main_pid: int) -> None:
         """SIGTERM to the member."""
-        main.terminate()
+        os.kill(main_pid, signal.SIGTERM)
 
 
 def _version() -> str:

@@ -27,12 +27,12 @@ class Peer(Protocol):
     """One program with one set of settings, deployed on a ground."""
 
     def start(self, host: Host) -> subprocess.Popen[bytes]:
-        """Start the agent on a member's host; its main process."""
+        """Start the agent on a member's host."""
 
     def stands_by(self, host: Host) -> bool:
         """Whether the agent that was started there beside a worker is ready to take over."""
 
-    def ask_to_stop(self, host: Host, main: subprocess.Popen[bytes]) -> None:
+    def ask_to_stop(self, host: Host, main_pid: int) -> None:
         """The planned stop that the program's manual or the habits of its users give."""
 
 
@@ -69,3 +69,7 @@ class Program(NamedTuple):
     """Whether a crash, a stop and a start wait for no timer of it."""
     way: str
     """How the command is put under it, and how it is stopped: a sentence for the reader."""
+    main: str = ""
+    """The first word of its main process, where that is not the one that `start` starts."""
+    machine: tuple[str, ...] = ()
+    """The first words of processes that stand for the machine and are not its."""

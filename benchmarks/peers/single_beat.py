@@ -7,6 +7,7 @@ least times that are not that.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Mapping
@@ -61,9 +62,9 @@ class SingleBeat:
             for client in clients
         )
 
-    def ask_to_stop(self, host: Host, main: subprocess.Popen[bytes]) -> None:
+    def ask_to_stop(self, host: Host, main_pid: int) -> None:
         """SIGTERM, which it passes on."""
-        main.terminate()
+        os.kill(main_pid, signal.SIGTERM)
 
 
 def _settings(key: str, text: str, lock_s: int, environment: Mapping[str, str]) -> Settings:

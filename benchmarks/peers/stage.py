@@ -11,7 +11,7 @@ from typing import TypeVar
 from benchmarks.hosts import Host
 from benchmarks.members import BenchmarkError
 from benchmarks.network import MEMBERS
-from benchmarks.peers.peer import Ground, Peer
+from benchmarks.peers.peer import Ground, Peer, Program, Settings
 from benchmarks.recorder import Run
 
 T = TypeVar("T")
@@ -26,28 +26,47 @@ LOG_TAIL_CHARACTERS = 1500
 class Stage:
     """A peer on its ground. What does not come in time is a BenchmarkError with the logs."""
 
-    def __init__(self, ground: Ground, peer: Peer, silence_s: float) -> None:
+    def __init__(self, ground: Ground, program: Program, settings: Settings) -> None:
         self._ground = ground
-        self._peer = peer
-        self._silence_s = silence_s
-        self._mains: dict[str, subprocess.Popen[bytes]] = {}
+        self._peer: Peer = settings.deploy(ground)
+        self._agent = program
+        self._silence_s = settings.silence_s
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
         self._program = ground.recorder.command("", "quick")[0].encode()
 
     def host(self, name: str) -> Host:
         """The host of that name."""
         return self._ground.hosts[name]
 
-    def main(self, name: str) -> subprocess.Popen[bytes]:
+    def main_pid(self, name: str) -> int:
         """The agent's main process there."""
-        return self._mains[name]
+        word = self._agent.main.encode()
+        if not word:
+            return self._started[name].pid
+        return next(pid for pid in self.host(name).pids() if _program(pid) == word)
 
     def start(self, name: str) -> None:
         """Start the agent there."""
-        self._mains[name] = self._peer.start(self.host(name))
+        self._started[name] = self._peer.start(self.host(name))
 
-    def start_standby(self, name: str) -> None:
-        """Start an agent beside a worker, and wait until it could take over."""
-        self.start(name)
+    def start_both(self) -> tuple[str, str]:
+        """A worker whose command runs, and its standby, by name; nothing earlier is left."""
+        for name in MEMBERS:
+            self.host(name).clear()
+        began_ns = time.monotonic_ns()
+        for name in MEMBERS:  # some do not begin before they have seen each other
+            self.start(name)
+        self.wait_until(
+            lambda: (run := self.latest()) and run.start_ns > began_ns,
+            "a run begins",
+            START_S + 2 * self._silence_s,
+        )
+        worker = self.sole_worker(START_S)
+        standby = MEMBERS[1 - MEMBERS.index(worker)]
+        self._await_standby(standby)
+        return worker, standby
+
+    def _await_standby(self, name: str) -> None:
         host = self.host(name)
         self.wait_until(
             lambda: self._peer.stands_by(host), f"{name} stands by", START_S + 2 * self._silence_s
@@ -63,23 +82,9 @@ class Stage:
         host.heal()
         if not self.wait_for(lambda: self.commands(worker), STRANDED_S + 2 * self._silence_s):
             return False
-        self.start_standby(name)
+        self.start(name)
+        self._await_standby(name)
         return True
-
-    def start_both(self) -> tuple[str, str]:
-        """A worker whose command runs, and its standby, by name; nothing earlier is left."""
-        for name in MEMBERS:
-            self.host(name).clear()
-        began_ns = time.monotonic_ns()
-        worker, standby = MEMBERS
-        self.start(worker)
-        self.wait_until(
-            lambda: (run := self.latest()) and run.start_ns > began_ns,
-            "a run begins",
-            START_S + 2 * self._silence_s,
-        )
-        self.start_standby(standby)
-        return worker, standby
 
     def sole_worker(self, limit_s: float) -> str:
         """The name of the one host on which the command runs, once it is one."""
@@ -92,15 +97,16 @@ class Stage:
 
     def ask_to_stop(self, name: str) -> None:
         """The planned stop."""
-        self._peer.ask_to_stop(self.host(name), self.main(name))
+        self._peer.ask_to_stop(self.host(name), self.main_pid(name))
 
     def commands(self, name: str) -> list[int]:
         """The processes of the command there."""
         return [pid for pid in self.host(name).pids() if _program(pid) == self._program]
 
     def agents(self, name: str) -> list[int]:
-        """All the other processes there."""
-        return [pid for pid in self.host(name).pids() if _program(pid) != self._program]
+        """The processes of the agent there: all others, but what stands for the machine."""
+        others = {self._program, *(word.encode() for word in self._agent.machine), b""}
+        return [pid for pid in self.host(name).pids() if _program(pid) not in others]
 
     def latest(self) -> Run | None:
         """The life of the command that began last."""
