@@ -38,7 +38,7 @@ class Own:
 
     def stands_by(self, host: Host) -> bool:
         """It says so itself."""
-        return f"{host.name} supervisor: " in host.said()
+        return f" {host.name} supervisor" in host.said()
 
     def ask_to_stop(self, host: Host, main_pid: int) -> None:
         """SIGTERM to the member."""
