@@ -46,7 +46,7 @@ model: ## check every course of two members up to a depth (DEPTH=n, FAULTS=n)
 bench: ## measure takeovers and what a member costs (N=100, ARGS="--only kill")
 	$(PYTHON) -S -E benchmarks/run.py $(if $(N),--takeovers $(N)) $(ARGS)
 
-bench-peers: $(VENV)/installed ## measure ha-heartbeat beside other programs, into docs/comparison.md (N=30, ARGS="--only keepalived --measure host")
+bench-peers: $(VENV)/installed ## measure ha-heartbeat beside other programs, into docs/comparison.md (N=20, ARGS="--only keepalived --measure host")
 	$(BIN)/python benchmarks/peers/run.py $(if $(N),--trials $(N)) $(ARGS)
 
 docs: ## make docs/states.md from the transition table

@@ -26,13 +26,16 @@ from benchmarks.peers import comparison
 from benchmarks.peers.catalog import MEASURES, PROGRAMS, is_slow, settings_of
 from benchmarks.peers.comparison import Key, Told
 from benchmarks.peers.install import InstallError, install
+from benchmarks.peers.peer import Settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CELL = os.path.join(ROOT, "benchmarks", "peers", "cell.py")
 DOCUMENT = os.path.join(ROOT, "docs", "comparison.md")
 LOOK_S = 0.05
-TRIALS = 30
-SLOW_TRIALS = 20
+CALM_S = 3.0
+"""Who waits so long for a word of its peer is not troubled by a dozen others on the machine."""
+TRIALS = 20
+SLOW_TRIALS = 10
 COLD_TRIALS = 10
 """Each of these brings up all three hosts anew."""
 
@@ -76,7 +79,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--lanes",
         type=int,
-        default=12,
+        default=16,
         help="how many slow cells are measured side by side (%(default)s)",
     )
     parser.add_argument("--no-install", action="store_true", help="leave out what is not installed")
@@ -167,20 +170,26 @@ def _keys(options: argparse.Namespace, absent: dict[str, str]) -> list[Key]:
 
 
 def _measure(keys: Sequence[Key], options: argparse.Namespace, folder: str) -> dict[Key, Told]:
-    """The slow ones side by side, the longest first; the idle ones all together; then the rest."""
+    """The slow ones side by side; the idle ones all together; then the rest, one by one."""
     idle = [key for key in keys if key[2] == "idle"]
     slow = [key for key in keys if key not in idle and _is_slow(key)]
-    slow.sort(key=lambda key: -settings_of(PROGRAMS[key[0]], key[1]).silence_s)
+    slow.sort(key=lambda key: -_settings(key).silence_s)  # the longest first
+    calm = [key for key in slow if _settings(key).silence_s >= CALM_S]
     quick = [key for key in keys if key not in idle and key not in slow]
+    lively = [key for key in slow if key not in calm]
+    fewer = max(options.lanes // 3, 1)
     told: dict[Key, Told] = {}
-    for group, lanes in ((slow, options.lanes), (idle, options.lanes), (quick, 1)):
+    for group, lanes in ((calm, options.lanes), (lively, fewer), (idle, len(idle)), (quick, 1)):
         told |= _side_by_side(group, lanes, options, folder)
     return told
 
 
+def _settings(key: Key) -> Settings:
+    return settings_of(PROGRAMS[key[0]], key[1])
+
+
 def _is_slow(key: Key) -> bool:
-    program = PROGRAMS[key[0]]
-    return is_slow(program, settings_of(program, key[1]), MEASURES[key[2]])
+    return is_slow(PROGRAMS[key[0]], _settings(key), MEASURES[key[2]])
 
 
 def _count(key: Key, wanted: int | None) -> int:
