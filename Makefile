@@ -9,7 +9,7 @@ PLATFORMS := linux win32 sunos5
 SYSTEM_DEPS := ip:iproute2 nft:nftables gcc:gcc
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint format demo sim sim-mutants model bench docs build clean system-deps
+.PHONY: help test lint format demo sim sim-mutants model bench bench-peers docs build clean system-deps
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ model: ## check every course of two members up to a depth (DEPTH=n, FAULTS=n)
 bench: ## measure takeovers and what a member costs (N=100, ARGS="--only kill")
 	$(PYTHON) -S -E benchmarks/run.py $(if $(N),--takeovers $(N)) $(ARGS)
 
+bench-peers: $(VENV)/installed ## measure ha-heartbeat beside other programs, into docs/comparison.md (N=20, ARGS="--only keepalived --measure host")
+	$(BIN)/python benchmarks/peers/run.py $(if $(N),--trials $(N)) $(ARGS)
+
 docs: ## make docs/states.md from the transition table
 	$(PYTHON) -m ha_heartbeat.core.picture > docs/states.md
 
@@ -54,7 +57,7 @@ build: $(VENV)/installed ## build the wheel and the source distribution into dis
 	$(BIN)/python -m build
 
 clean: ## remove what the other tasks made
-	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-peers build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Never fails: a test that lacks one of these skips itself and says so.

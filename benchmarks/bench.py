@@ -31,6 +31,10 @@ class Bench(NamedTuple):
         """A new name for a folder of state and logs."""
         return _next(self.disk, "members")
 
+    def trace_path(self) -> str:
+        """A new name for a trace, in memory."""
+        return _next(self.memory, "trace")
+
 
 def _next(parent: str, stem: str) -> str:
     return os.path.join(parent, f"{stem}-{len(os.listdir(parent))}")

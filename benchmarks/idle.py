@@ -32,13 +32,14 @@ def measure(bench: Bench) -> list[Fact]:
 
 def _usage(member: Member) -> processes.Usage:
     """Of the member and its guardian together."""
-    both = [processes.usage(pid) for pid in (member.pid, member.guardian_pid)]
-    return processes.Usage(*map(sum, zip(*both, strict=True)))
+    used = [processes.usage(pid) for pid in (member.pid, *member.guardian_pids)]
+    return processes.Usage(*map(sum, zip(*used, strict=True)))
 
 
 def _memory(role: str, member: Member) -> Fact:
-    one, two = (processes.memory([pid]).pss_kib for pid in (member.pid, member.guardian_pid))
-    alone = processes.memory([member.pid, member.guardian_pid]).alone_kib
+    one = processes.memory([member.pid]).pss_kib
+    two = processes.memory(member.guardian_pids).pss_kib
+    alone = processes.memory([member.pid, *member.guardian_pids]).alone_kib
     return Fact(
         f"memory of an idle {role}",
         f"{(one + two) / 1024:.1f} MiB PSS (member {one / 1024:.1f}, guardian {two / 1024:.1f}); "

@@ -50,21 +50,26 @@ class Member:
             self.process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        self._guardian: tuple[int, int] | None = None
+        self._guardian: dict[int, int] = {}  # pid -> pidfd
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
     @property
-    def guardian_pid(self) -> int:
-        """Known once the member listens."""
-        if self._guardian is None:
-            found = processes.children(self.pid)
-            if len(found) != 1:
-                raise BenchmarkError(f"{self.name} has {len(found)} children, not a guardian")
-            self._guardian = found[0], os.pidfd_open(found[0])
-        return self._guardian[0]
+    def guardian_pids(self) -> list[int]:
+        """The living processes of its guardian, and of a command that ran when first asked.
+
+        To be asked for once the member listens.
+        """
+        if not self._guardian:
+            below = processes.descendants(self.pid)[1:]
+            if not below:
+                raise BenchmarkError(f"{self.name} has no guardian")
+            for pid in below:
+                with contextlib.suppress(ProcessLookupError):  # a short command has ended
+                    self._guardian[pid] = os.pidfd_open(pid)
+        return [pid for pid, pidfd in self._guardian.items() if not _ended(pidfd)]
 
     def said(self, words: str) -> bool:
         """Whether this process has logged a line with these words since it began."""
@@ -81,23 +86,28 @@ class Member:
         return self.process.poll() is not None and self._guardian_gone()
 
     def _guardian_gone(self) -> bool:
-        return self._guardian is None or bool(select.select([self._guardian[1]], [], [], 0)[0])
+        return all(map(_ended, self._guardian.values()))
 
     def finish(self) -> None:
         """End everything, the guardian gently first: it sees to the command."""
         if self.process.poll() is None:
             with contextlib.suppress(BenchmarkError):
-                _ = self.guardian_pid  # to see it out
+                _ = self.guardian_pids  # to see them out
             self.process.kill()
             self.process.wait()
         end_s = time.monotonic() + END_S
         while not self._guardian_gone() and time.monotonic() < end_s:
             time.sleep(LOOK_S)
-        if self._guardian is not None:
-            if not self._guardian_gone():
-                signal.pidfd_send_signal(self._guardian[1], signal.SIGKILL)
-            os.close(self._guardian[1])
-            self._guardian = None
+        for pidfd in self._guardian.values():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+        self._guardian.clear()
+
+
+def _ended(pidfd: int) -> bool:
+    """pidfd_open(2): readable once the process has ended."""
+    return bool(select.select([pidfd], [], [], 0)[0])
 
 
 class Pair:
@@ -130,7 +140,7 @@ class Pair:
         words = (
             *(*self._network.inside(name), *INTERPRETER, SCRIPT),
             *(*where, *state, *self._options),
-            *self._recorder.command(name, lasting=self._lasting),
+            *self._recorder.command(name, "lasting" if self._lasting else "quick"),
         )
         with processes.uninterrupted():
             member = Member(name, words, os.path.join(self._folder, f"{name}.log"))
@@ -141,14 +151,14 @@ class Pair:
         """Start a member beside a worker, and wait until it supervises."""
         member = self.start(name)
         self.wait_until(lambda: member.said("Supervising"), f"{name} supervises")
-        _ = member.guardian_pid
+        _ = member.guardian_pids
         return member
 
     def start_both(self) -> tuple[Member, Member]:
         """A worker whose command has started, and its supervisor."""
         worker = self.start(MEMBERS[0])
         self.wait_until(self._recorder.latest, "the first run begins")
-        _ = worker.guardian_pid
+        _ = worker.guardian_pids
         return worker, self.start_supervisor(MEMBERS[1])
 
     def state_path(self, name: str) -> str:

@@ -13,7 +13,7 @@ import time
 
 from benchmarks.bench import Bench
 from benchmarks.members import Pair, running
-from benchmarks.network import Namespaces
+from benchmarks.network import WITNESS, Namespaces
 from benchmarks.partition import latest, successor
 from benchmarks.recorder import Recorder, Run, count_overlaps
 from benchmarks.report import Absent, Fact, Result, Times
@@ -34,7 +34,7 @@ def measure(bench: Bench) -> list[Result]:
     if not isinstance(bench.network, Namespaces):
         return [Absent(TITLE, "the loopback has no cable")]
     recorder = bench.recorder()
-    witness = Witness(bench.network, bench.folder())
+    witness = Witness(bench.network.inside(WITNESS), bench.folder())
     try:
         witness.wait_until_it_answers()
         pair = Pair(

@@ -1,6 +1,9 @@
 /* The command that the members run in a benchmark: it records when it lives, and nothing else.
  *
- *     payload FOLDER MEMBER quick|lasting
+ *     payload FOLDER MEMBER quick|lasting|still
+ *
+ * quick ends at once, lasting gives a sign of life every millisecond until SIGTERM, still every
+ * hour, so that it costs nothing.
  *
  * The first thing it does is to read CLOCK_MONOTONIC, which all network namespaces share. Its record
  * is a file FOLDER/start.member.pid of four native 64-bit numbers: start, last sign of life, end (0
@@ -19,7 +22,7 @@
 
 enum { START, LAST, END, EPOCH, FIELDS };
 
-static const struct timespec TICK = {0, 1000000};
+static const struct timespec TICK = {0, 1000000}, HOUR = {3600, 0};
 static volatile sig_atomic_t asked_to_end;
 
 static int64_t now_ns(void)
@@ -61,9 +64,10 @@ int main(int argc, char **argv)
     const char *epoch = getenv("HA_HEARTBEAT_EPOCH");
     int64_t first[FIELDS] = {began, began, 0, epoch ? atoll(epoch) : 0};
     volatile int64_t *record = publish(argv[1], argv[2], first);
-    while (!asked_to_end && strcmp(argv[3], "lasting") == 0) {
+    const struct timespec *pause = strcmp(argv[3], "still") == 0 ? &HOUR : &TICK;
+    while (!asked_to_end && strcmp(argv[3], "quick") != 0) {
         record[LAST] = now_ns();
-        nanosleep(&TICK, NULL);
+        nanosleep(pause, NULL);
     }
     record[LAST] = record[END] = now_ns();
     return 0;

@@ -23,9 +23,9 @@ def main() -> None:
         file.flush()
         record = mmap.mmap(file.fileno(), 32)
     os.rename(hidden, f"{folder}/{BEGAN_NS}.{member}.{os.getpid()}")
-    while mode == "lasting" and not asked_to_end:
+    while mode != "quick" and not asked_to_end:
         struct.pack_into("=q", record, 8, time.monotonic_ns())
-        time.sleep(0.001)
+        time.sleep(0.001 if mode == "lasting" else 1.0)
     ended_ns = time.monotonic_ns()
     struct.pack_into("=2q", record, 8, ended_ns, ended_ns)
 

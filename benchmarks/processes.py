@@ -58,6 +58,14 @@ def children(parent: int) -> list[int]:
     return [pid for pid in found if _stat(pid)[:1] not in ([], ["Z"])]
 
 
+def descendants(pid: int) -> list[int]:
+    """The process and all that are below it."""
+    found = [pid]
+    for each in found:  # grows as it is walked
+        found += children(each)
+    return found
+
+
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat after the name; none when it has gone."""
     try:

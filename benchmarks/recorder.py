@@ -13,10 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RECORD = struct.Struct("=4q")
+Mode = Literal["quick", "lasting", "still"]
+"""Whether a life ends at once, ticks every millisecond until it is told to end, or lasts and costs
+nothing."""
 SPAWNS = 50
 """How often the payload is started to measure its own start-up."""
 
@@ -61,28 +64,27 @@ class Recorder:
     def __init__(self, payload: Payload, folder: str) -> None:
         os.mkdir(folder)
         self._payload = payload
-        self._folder = folder
+        self.folder = folder
 
-    def command(self, member: str, *, lasting: bool) -> tuple[str, ...]:
+    def command(self, member: str, mode: Mode) -> tuple[str, ...]:
         """The words that make `member` run the payload, without a shell."""
-        mode = "lasting" if lasting else "quick"
-        return (*self._payload.words, self._folder, member, mode)
+        return (*self._payload.words, self.folder, member, mode)
 
     def runs(self) -> list[Run]:
         """All lives so far, in the order of their starts."""
-        names = [name for name in os.listdir(self._folder) if not name.startswith(".")]
+        names = [name for name in os.listdir(self.folder) if not name.startswith(".")]
         return sorted(self._read(name) for name in names)
 
     def latest(self) -> Run | None:
         """The life that began last."""
-        names = [name for name in os.listdir(self._folder) if not name.startswith(".")]
+        names = [name for name in os.listdir(self.folder) if not name.startswith(".")]
         if not names:
             return None
         return self._read(max(names, key=lambda name: int(name.partition(".")[0])))
 
     def _read(self, name: str) -> Run:
         _start, member, pid = name.split(".")
-        with open(os.path.join(self._folder, name), "rb") as file:
+        with open(os.path.join(self.folder, name), "rb") as file:
             return Run(*RECORD.unpack(file.read()), member, int(pid))
 
 
@@ -97,7 +99,7 @@ def count_overlaps(runs: Sequence[Run]) -> int:
 def measure_start_up_ns(payload: Payload, folder: str) -> list[int]:
     """From just before a spawn in this process to the payload's first instruction, many times."""
     recorder = Recorder(payload, folder)
-    command = recorder.command("x", lasting=False)
+    command = recorder.command("x", "quick")
     took_ns = []
     for _ in range(SPAWNS):
         before_ns = time.monotonic_ns()

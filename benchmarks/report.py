@@ -68,7 +68,7 @@ def _cells(times: Times) -> tuple[str, ...]:
     return (
         times.title,
         str(len(values)),
-        *(f"{number / 1e6:.1f} ms" for number in numbers),
+        *(f"{number / 1e6:.{1 if number >= 1_000_000 else 2}f} ms" for number in numbers),
         times.overlaps,
     )
 

@@ -25,6 +25,7 @@ from benchmarks import (
     processes,
     report,
     simulator,
+    takeover_profile,
     takeovers,
 )
 from benchmarks.bench import Bench
@@ -50,6 +51,8 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "stop": _takeover("SIGTERM, idle", takeovers.ask_to_stop, False),
     "stop-lasting": _takeover("SIGTERM, lasting command", takeovers.ask_to_stop_lasting, True),
+    "profile": functools.partial(takeover_profile.measure, lasting=False),
+    "profile-lasting": functools.partial(takeover_profile.measure, lasting=True),
     "partition": partition.measure,
     "partition-witness": partition_witness.measure,
     "idle": idle.measure,

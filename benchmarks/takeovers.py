@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from benchmarks import processes
 from benchmarks.bench import Bench
 from benchmarks.members import Member, Pair, running
 from benchmarks.recorder import Recorder, Run, count_overlaps
@@ -36,13 +37,12 @@ def kill_member(worker: Member, run: Run) -> int:
 
 
 def kill_everything(worker: Member, run: Run) -> int:
-    """Kill -9 of member, guardian and command, as close together as three system calls can be."""
-    guardian_pid = worker.guardian_pid
+    """Kill -9 of member, guardian and command, as close together as system calls can be."""
+    below = processes.descendants(worker.pid)[1:]
     struck_ns = time.monotonic_ns()
     worker.process.kill()
-    _kill(guardian_pid)
-    if not run.end_ns:
-        _kill(run.pid)
+    for pid in below:
+        _kill(pid)
     return struck_ns
 
 
@@ -77,14 +77,16 @@ def measure(bench: Bench, title: str, strike: Strike, *, lasting: bool) -> list[
             before = recorder.latest()
             assert before is not None
             struck_ns = strike(worker, before)
-            after = _wait_for_successor(pair, recorder, before, supervisor)
+            after = wait_for_successor(pair, recorder, before, supervisor)
             worker, supervisor = supervisor, pair.start_supervisor(worker.name)
             moments.append((struck_ns, before, after))
     runs = recorder.runs()
     return _results(title, moments, runs, lasting=lasting)
 
 
-def _wait_for_successor(pair: Pair, recorder: Recorder, before: Run, supervisor: Member) -> Run:
+def wait_for_successor(pair: Pair, recorder: Recorder, before: Run, supervisor: Member) -> Run:
+    """The run that the supervisor starts."""
+
     def successor() -> Run | None:
         latest = recorder.latest()
         return latest if latest is not None and latest.start_ns > before.start_ns else None

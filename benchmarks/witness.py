@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 from benchmarks import processes
 from benchmarks.members import LOOK_S, SCRIPT, BenchmarkError
-from benchmarks.network import ADDRESSES, WITNESS, Namespaces
+from benchmarks.network import ADDRESSES, WITNESS
 
 PORT = 22220
 START_S = 15.0
@@ -19,7 +20,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 class Witness:
     """Our own server where its extra is installed, else the least one that conforms."""
 
-    def __init__(self, network: Namespaces, folder: str) -> None:
+    def __init__(self, inside: Sequence[str], folder: str) -> None:
         host = ADDRESSES[WITNESS]
         os.mkdir(folder)
         if _has_extra():
@@ -34,7 +35,7 @@ class Witness:
         self._log_path = os.path.join(folder, "log")
         with processes.uninterrupted(), open(self._log_path, "ab") as log:
             self._process = subprocess.Popen(
-                [*network.inside(WITNESS), sys.executable, *words],
+                [*inside, sys.executable, *words],
                 cwd=os.path.dirname(SCRIPT),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -134,18 +134,20 @@ if sys.platform == "linux":
                 due_ns = self._next_look_ns()
                 self._timer.set(None if due_ns == NEVER_NS else due_ns)
                 ready = [fd for fd, _ in poller.poll()]
-                if self._bell in ready:
-                    self._answer_bell()
+                if self._bell in ready and not self._answer_bell():
+                    poller.unregister(self._bell)  # the guardian ends, which takes its time
                 if self._guardian_fd in ready:
                     return
                 self._timer.drain()
                 self._enforce()
 
-        def _answer_bell(self) -> None:
-            said = os.read(self._bell, _PAGE_BYTES)  # nothing, when the guardian is gone
+        def _answer_bell(self) -> bool:
+            """Do what was asked for; whether anybody can ring again."""
+            said = os.read(self._bell, _PAGE_BYTES)
             if _LET_GO in said:
                 while self._listeners:
                     os.close(self._listeners.pop())
+            return bool(said)
 
         def _next_look_ns(self) -> int:
             due_ns = self._deadline[0]

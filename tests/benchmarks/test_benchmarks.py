@@ -23,6 +23,8 @@ ROWS = (
     "kill -9 of the member, lasting command",
     "kill -9 of member, guardian and command",
     "SIGTERM, idle",
+    "profile, kill -9 of the member, idle command: all",
+    "profile, kill -9 of the member, lasting command: all",
     "SIGTERM, lasting command, from the old command's last tick",
     "cable pulled, -t 0.1 --check-count 3 --takeover silence",
     "cable back, until one worker again",
