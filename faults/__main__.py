@@ -1,0 +1,102 @@
+"""python -m faults: a campaign against two real members."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from benchmarks import report
+from faults import abilities
+from faults.campaign import FAULTS, Campaign, Plan, folders
+from faults.chapters import Judgement
+from faults.stage import Stage
+from faults.summary import Tally
+
+SKIPPED = 77
+"""The exit status of a test that could not be made, by the custom of Automake."""
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    names = sorted({fault.name for fault in FAULTS} | {fault.family for fault in FAULTS})
+    parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
+    parser.add_argument("--faults", type=int, default=200, help="how many (%(default)s)")
+    parser.add_argument("--seed", type=int, help="of all that is drawn; by default another one")
+    parser.add_argument("--chapter", type=int, default=1, help="begin with this one")
+    parser.add_argument("--only", action="append", default=[], choices=names, metavar="FAULT")
+    parser.add_argument("--takeover", choices=[j.value for j in Judgement])
+    parser.add_argument("--markdown", metavar="FILE", help="write the summary there")
+    parser.add_argument("--keep", action="store_true", help="keep the logs of a good campaign, too")
+    parser.add_argument("--list", action="store_true", help="list the faults and families")
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one; the exit status."""
+    options = parse(words)
+    if options.list:
+        for fault in FAULTS:
+            print(f"{fault.family:12} {fault.name}")
+        return 0
+    if missing := abilities.what_is_missing():
+        print(f"skipped: {missing}", file=sys.stderr)
+        return SKIPPED
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    seed = options.seed if options.seed is not None else random.randrange(10**6)
+    plan = Plan(
+        seed=seed,
+        faults=options.faults,
+        only=tuple(options.only),
+        judgement=Judgement(options.takeover) if options.takeover else None,
+        first_chapter=options.chapter,
+        say=lambda text: print(text, flush=True),
+    )
+    print(f"seed {seed}", flush=True)
+    began_s, before = time.monotonic(), report.load()
+    good = [False]
+    with folders(options.keep) as (disk, memory):
+        stage = Stage(disk, memory, abilities.build(memory))
+        campaign = Campaign(plan, stage)
+        try:
+            good[0] = campaign.run()
+        finally:
+            stage.close()
+        text = _summary(campaign.tally, stage, seed, time.monotonic() - began_s, before)
+        print("\n" + text)
+        if options.markdown:
+            with open(options.markdown, "w", encoding="utf-8") as file:
+                file.write(text + "\n")
+        if not good[0]:
+            print(f"FAILED; again with SEED={seed}. Logs: {disk}; records: {memory}")
+            return _keep_and_fail()
+    return 0
+
+
+def _keep_and_fail() -> int:
+    raise SystemExit(1)
+
+
+def _summary(tally: Tally, stage: Stage, seed: int, took_s: float, before: str) -> str:
+    lacking = stage.lacking()
+    lines = [
+        f"{report.environment(stage.network.description)}; witness: "
+        f"{stage.witness.description if stage.witness else 'none'}; seed {seed}, "
+        f"{took_s / 60:.1f} minutes; load {before} before, {report.load()} after.",
+        "",
+        *(f"- {note}" for note in tally.notes()),
+        *(f"- Not made here: {what}." for what in lacking),
+        "",
+        report.as_markdown(tally.table()),
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
