@@ -13,6 +13,7 @@ from benchmarks import report
 from faults import abilities
 from faults.campaign import FAULTS, Campaign, Plan, folders
 from faults.chapters import Judgement
+from faults.quiet import Watch, watch
 from faults.stage import Stage
 from faults.summary import Tally
 
@@ -29,6 +30,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--chapter", type=int, default=1, help="begin with this one")
     parser.add_argument("--only", action="append", default=[], choices=names, metavar="FAULT")
     parser.add_argument("--takeover", choices=[j.value for j in Judgement])
+    parser.add_argument(
+        "--quiet", type=float, metavar="SECONDS", help="strike nothing, and count false takeovers"
+    )
+    parser.add_argument("--busy", type=int, default=0, help="with --quiet: busy processes beside")
+    parser.add_argument("--interval-test", type=float, default=0.1, help="with --quiet: -t")
+    parser.add_argument("--check-count", type=int, default=3, help="with --quiet")
     parser.add_argument("--markdown", metavar="FILE", help="write the summary there")
     parser.add_argument("--keep", action="store_true", help="keep the logs of a good campaign, too")
     parser.add_argument("--list", action="store_true", help="list the faults and families")
@@ -46,38 +53,46 @@ def main(words: Sequence[str]) -> int:
         print(f"skipped: {missing}", file=sys.stderr)
         return SKIPPED
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    seed = options.seed if options.seed is not None else random.randrange(10**6)
-    plan = Plan(
-        seed=seed,
-        faults=options.faults,
-        only=tuple(options.only),
-        judgement=Judgement(options.takeover) if options.takeover else None,
-        first_chapter=options.chapter,
-        say=lambda text: print(text, flush=True),
-    )
-    print(f"seed {seed}", flush=True)
-    began_s, before = time.monotonic(), report.load()
-    good = [False]
-    with folders(options.keep) as (disk, memory):
+    with folders(keep=options.keep) as (disk, memory):
         stage = Stage(disk, memory, abilities.build(memory))
-        campaign = Campaign(plan, stage)
         try:
-            good[0] = campaign.run()
+            good = _watch(options, stage) if options.quiet else _strike(options, stage)
         finally:
             stage.close()
-        text = _summary(campaign.tally, stage, seed, time.monotonic() - began_s, before)
-        print("\n" + text)
-        if options.markdown:
-            with open(options.markdown, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-        if not good[0]:
-            print(f"FAILED; again with SEED={seed}. Logs: {disk}; records: {memory}")
-            return _keep_and_fail()
+        if not good:
+            print(f"FAILED. Logs: {disk}; records: {memory}", flush=True)
+            raise SystemExit(1)
     return 0
 
 
-def _keep_and_fail() -> int:
-    raise SystemExit(1)
+def _watch(options: argparse.Namespace, stage: Stage) -> bool:
+    judgement = Judgement(options.takeover or Judgement.WITNESS)
+    plan = Watch(
+        options.quiet, options.interval_test, options.check_count, judgement, options.busy, _say
+    )
+    return watch(plan, stage)
+
+
+def _strike(options: argparse.Namespace, stage: Stage) -> bool:
+    seed = options.seed if options.seed is not None else random.randrange(10**6)
+    judgement = Judgement(options.takeover) if options.takeover else None
+    plan = Plan(seed, options.faults, tuple(options.only), judgement, options.chapter, _say)
+    _say(f"seed {seed}")
+    began_s, before = time.monotonic(), report.load()
+    campaign = Campaign(plan, stage)
+    good = campaign.run()
+    text = _summary(campaign.tally, stage, seed, time.monotonic() - began_s, before)
+    _say("\n" + text)
+    if options.markdown:
+        with open(options.markdown, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+    if not good:
+        _say(f"again: make faults FAULTS={options.faults} SEED={seed}")
+    return good
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _summary(tally: Tally, stage: Stage, seed: int, took_s: float, before: str) -> str:

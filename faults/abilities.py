@@ -9,7 +9,7 @@ import sys
 import time
 from typing import NamedTuple
 
-from benchmarks.network import NetworkError, Namespaces
+from benchmarks.network import Namespaces, NetworkError
 from faults.groups import Group, GroupError
 from faults.links import LinkError, Links
 
@@ -70,7 +70,9 @@ def build(folder: str) -> Programs:
     library = os.path.join(folder, "wallclock.so")
     words = ("gcc", "-O2", "-shared", "-fPIC", "-o", library, os.path.join(HERE, "wallclock.c"))
     made = subprocess.run((*words, "-ldl"), capture_output=True, check=False).returncode == 0
-    return Programs(command, library if made and _steps_the_wall_clock_only(folder, library) else "")
+    return Programs(
+        command, library if made and _steps_the_wall_clock_only(folder, library) else ""
+    )
 
 
 def _steps_the_wall_clock_only(folder: str, library: str) -> bool:
@@ -88,6 +90,4 @@ def _steps_the_wall_clock_only(folder: str, library: str) -> bool:
     )
     here = (time.time() + 3600, time.monotonic(), time.clock_gettime(7))
     seen = [float(word) for word in done.stdout.split()]
-    return len(seen) == 3 and all(
-        abs(a - b) < 60 for a, b in zip(seen, here, strict=True)
-    )
+    return len(seen) == 3 and all(abs(a - b) < 60 for a, b in zip(seen, here, strict=True))

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -29,8 +30,8 @@ from faults.summary import Tally
 
 FAULTS = (*strikes.FAULTS, *cuts.FAULTS, *shortages.FAULTS, *orders.FAULTS)
 CHAPTER_STEPS = 25
-SEVERAL = 0.15
-"""How often a step is two faults at once."""
+SEVERAL = (0.75, 0.2, 0.05)
+"""How often a step is one fault, two or three at once."""
 PATIENCE_S = 8.0
 """How much longer than allowed the pair is waited for before it is given up."""
 SHOWN = 3
@@ -109,7 +110,7 @@ class Campaign:
         """Strike, wait, heal, and wait until all is well again."""
         began_ns = time.monotonic_ns()
         struck: list[tuple[Fault, Blow]] = []
-        wanted = 2 if dice.random() < SEVERAL else 1
+        wanted = dice.choices((1, 2, 3), SEVERAL)[0]
         try:
             while len(struck) < wanted:
                 fault = dice.choices(self.menu, [fault.weight for fault in self.menu])[0]
@@ -180,28 +181,23 @@ class Campaign:
         for finding in verdict.findings[SHOWN:]:
             self.plan.say(f"{finding.kind.upper()}: {finding.text}")
         if not verdict.findings:
+            shutil.rmtree(os.path.join(self.stage.folder, f"chapter-{chapter.number}"))
             for folder in (f"chapter-{chapter.number}", f"canary-{chapter.number}"):
                 shutil.rmtree(os.path.join(self.stage.memory, folder), ignore_errors=True)
 
 
 @contextlib.contextmanager
-def folders(keep: bool) -> Iterator[tuple[str, str]]:
-    """One on disk for logs and state, one in memory for records."""
-    import tempfile
-
+def folders(*, keep: bool) -> Iterator[tuple[str, str]]:
+    """One on disk for logs and state, one in memory for records; kept after a failure."""
     disk = tempfile.mkdtemp(prefix="ha-faults-")
     top = "/dev/shm" if os.path.isdir("/dev/shm") else None
     memory = tempfile.mkdtemp(prefix="ha-faults-", dir=top)
-    failed = [True]
-    try:
-        yield disk, memory
-        failed[0] = keep
-    finally:
-        if failed[0]:
-            print(f"logs: {disk}; records: {memory}", file=sys.stderr)
-        else:
-            shutil.rmtree(disk, ignore_errors=True)
-            shutil.rmtree(memory, ignore_errors=True)
+    yield disk, memory  # what went wrong leaves them where they are
+    if keep:
+        print(f"logs: {disk}; records: {memory}", file=sys.stderr)
+        return
+    for folder in (disk, memory):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 __all__ = ["FAULTS", "Campaign", "Finding", "Plan", "folders"]

@@ -115,8 +115,10 @@ def _stood_still(life: Life, pause: Pause) -> bool:
         return True
     if pause.to_ns - pause.from_ns <= HOLE_NS:  # too short to be seen
         return False
-    return any(hole[0] <= pause.from_ns + HOLE_NS and hole[1] >= pause.to_ns - HOLE_NS
-               for hole in life.holes)  # fmt: skip
+    return any(
+        hole[0] <= pause.from_ns + HOLE_NS and hole[1] >= pause.to_ns - HOLE_NS
+        for hole in life.holes
+    )
 
 
 def _without(span: Span, pause: Pause) -> list[Span]:
@@ -263,7 +265,7 @@ def _unserved(served: Sequence[Span], window: Span) -> list[Span]:
         at = max(at, end)
     if at < window[1]:
         gaps.append((at, window[1]))
-    return [(start, end) for start, end in gaps if end - start > HOLE_NS]
+    return gaps
 
 
 def _overlap_ns(spans: Sequence[Span], window: Span) -> int:

@@ -1,7 +1,7 @@
 /* The command that two members run in a fault campaign: each of its processes records its life.
  *
  *     faults-command FOLDER HOST serve|stubborn|batch|family|daemon|bomb|flood [MILLISECONDS]
- *     faults-command spin PROCESSES MILLISECONDS
+ *     faults-command spin|busy PROCESSES MILLISECONDS
  *
  * A run keeps one file, FOLDER/HOST.EPOCH.RUN.PID, mapped and shared with all that it forks, so that
  * a record is a store in memory: a SIGKILL leaves the last one behind, and no write can fail. The
@@ -22,8 +22,8 @@
  *   bomb      every process of it forks for as long as the host lets it
  *   flood     as serve, with a child that writes to standard output without end
  *   spin      no command: keeps as many processors busy, at the highest priority that it can get
+ *   busy      the same at ordinary priority
  */
-#include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -46,6 +46,7 @@ enum { WORDS = 64, SLOTS = 2048, MAX_HOLES = (WORDS - FIRST_HOLE) / 2 };
 #define MS INT64_C(1000000)
 #define TICK (5 * MS)
 #define HOLE (25 * MS)
+#define PF_EXITING 4u
 
 static const struct timespec TICK_TIME = {0, TICK}, AGAIN = {0, 20 * MS};
 static int64_t *record, *slot;
@@ -103,7 +104,8 @@ static void live(int64_t for_ms)
 
 /* -- other hosts --------------------------------------------------------------------------------- */
 
-/* The state letter of a process of this program, or 0: gone, a zombie, or another's number by now. */
+/* The state letter of a process of this program, or 0: gone, a zombie, on its way to be one (it has
+ * left its program for good, PF_EXITING of the kernel's sched.h), or another's number by now. */
 static char state_of(int64_t pid)
 {
     char path[64], text[256];
@@ -115,7 +117,10 @@ static char state_of(int64_t pid)
     close(fd);
     text[size > 0 ? size : 0] = 0;
     char *end = strrchr(text, ')');
+    unsigned flags = 0;
     if (!end || !strstr(text, "(faults-command)") || end[2] == 'Z' || end[2] == 'X')
+        return 0;
+    if (sscanf(end + 2, "%*c %*d %*d %*d %*d %*d %u", &flags) == 1 && flags & PF_EXITING)
         return 0;
     return end[2];
 }
@@ -245,10 +250,10 @@ static void flood(void)
     _exit(0);
 }
 
-static int spin(int count, int64_t for_ms)
+static int spin(int count, int64_t for_ms, int priority)
 {
     int64_t until = now_ns() + for_ms * MS;
-    setpriority(PRIO_PROCESS, 0, -20);
+    setpriority(PRIO_PROCESS, 0, priority);
     for (int i = 1; i < count; i++)
         if (fork() == 0)
             break;
@@ -261,8 +266,8 @@ int main(int argc, char **argv)
 {
     int64_t began = now_ns();
     signal(SIGTERM, ask_to_end);
-    if (argc == 4 && strcmp(argv[1], "spin") == 0)
-        return spin(atoi(argv[2]), atoll(argv[3]));
+    if (argc == 4 && (strcmp(argv[1], "spin") == 0 || strcmp(argv[1], "busy") == 0))
+        return spin(atoi(argv[2]), atoll(argv[3]), argv[1][0] == 's' ? -20 : 0);
     if (argc < 4)
         return 2;
     const char *mode = argv[3];

@@ -1,4 +1,4 @@
-"""A control group for each host: all its processes can be killed, frozen, counted and slowed at once.
+"""A control group for each host: its processes can be killed, frozen, counted and slowed at once.
 
 Killing and freezing are cgroup v2's (cgroups(7), Linux 5.14 and newer). The number of processes and
 the processor's time are limited by controllers, which are found in v2 or in v1, wherever this

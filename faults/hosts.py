@@ -1,4 +1,4 @@
-"""One host: a network namespace, a control group, a small disk for the state, and a member on it."""
+"""One host: a network namespace, a control group, a small disk for the state, and a member."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from faults.logs import Logs
 
 PROGRAM_NAME = "faults-command"
 STATE_SIZE = "256k"
-_ENTER = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1" || exit 99; shift; n=$((n-1)); done; exec "$@"'
+_ENTER = (
+    'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1" || exit 99; shift; n=$((n-1)); done; '
+    'exec "$@"'
+)
+"""For sh: enter the control groups of the first $1 files, then become the rest of the words."""
 Processes = dict[str, int]
 
 
@@ -66,10 +70,10 @@ class Host:
 
     def fill_disk(self) -> None:
         """No byte is left for the state."""
-        with open(os.path.join(self._state, "filler"), "wb", buffering=0) as file:
-            with contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(4096))
+        path = os.path.join(self._state, "filler")
+        with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
 
     def free_disk(self) -> None:
         """Undo `fill_disk`."""

@@ -15,6 +15,7 @@ AFTER_NS = 1_500_000_000
 LEAST_NS = 500_000_000
 MAX_LINES = 120
 MAX_TEXT = 160
+MAX_CHILDREN = 20
 
 
 def window(history: History, finding: Finding) -> tuple[int, int]:
@@ -88,9 +89,14 @@ def _events(history: History, span: tuple[int, int]) -> list[tuple[int, str]]:
         what = "everything" if pause.everything else f"{sorted(pause.pids)}"
         told.append((pause.from_ns, f"{pause.host}: paused {what}"))
         told.append((pause.to_ns, f"{pause.host}: let go on"))
+    crowded = sum(life.kind is Kind.CHILD for life in history.lives) > MAX_CHILDREN
     for life in history.lives:
+        if crowded and life.kind is Kind.CHILD:  # the lanes show them
+            continue
         name = f"{life.host}: {life.kind.name.lower()} {life.pid} of run {life.epoch}.{life.run}"
         seen = f", which saw {life.foreign} of another host" if life.foreign else ""
         told.append((life.start_ns, f"{name} begins{seen}"))
-        told.append((life.last_ns, f"{name} {'ends' if life.end_ns else 'ticks for the last time'}"))
+        told.append(
+            (life.last_ns, f"{name} {'ends' if life.end_ns else 'ticks for the last time'}")
+        )
     return [(at, text) for at, text in told if span[0] <= at <= span[1]]

@@ -56,9 +56,7 @@ class Links:
     def lose(self, here: str, percent: int) -> None:
         """Lose that many of a hundred packets in each direction, by chance."""
         chance = f"numgen random mod 100 < {percent} drop"
-        self._filter(
-            here, f"add rule inet faults in {chance}\nadd rule inet faults out {chance}\n"
-        )
+        self._filter(here, f"add rule inet faults in {chance}\nadd rule inet faults out {chance}\n")
 
     def refuse(self, here: str, there: str) -> None:
         """Answer that host with a reset, in the name of this one: what a bad firewall does."""

@@ -21,7 +21,10 @@ def hand_over(stage: Stage, dice: random.Random, worker: str) -> Blow:
     if host.is_up:
         send([host.pid], signal.SIGTERM)
     return Blow(
-        f"SIGTERM to {worker}'s member", lasting(any_time(stage, dice) / 2), nothing, "process killed"
+        f"SIGTERM to {worker}'s member",
+        lasting(any_time(stage, dice) / 2),
+        nothing,
+        "process killed",
     )
 
 
@@ -108,9 +111,7 @@ def witness_stopped(stage: Stage, dice: random.Random, worker: str) -> Blow | No
         return None
     send([witness.pid], signal.SIGSTOP)
     hold = lasting(any_time(stage, dice))
-    return Blow(
-        "witness stopped", hold, lambda: send([witness.pid], signal.SIGCONT), GOES_ON
-    )
+    return Blow("witness stopped", hold, lambda: send([witness.pid], signal.SIGCONT), GOES_ON)
 
 
 FAULTS = (

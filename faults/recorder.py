@@ -94,8 +94,6 @@ class Recorder:
             pairs = words[6 : 6 + 2 * holes]
             seen = (foreign_pid, chr(foreign_state)) if foreign and kind == 0 else None
             between = tuple(zip(pairs[::2], pairs[1::2], strict=True))
-            life = Life(
-                host, epoch, run, pid, Kind(kind), start_ns, last_ns, end_ns, between, seen
-            )
+            life = Life(host, epoch, run, pid, Kind(kind), start_ns, last_ns, end_ns, between, seen)
             lives.append(life)
         return lives

@@ -1,8 +1,8 @@
 """Delays all that a host sends and gets, where the kernel has no netem.
 
-A host's port is taken off the bridge, and this process carries its frames to a port of its own that
-is on the bridge, each a while later. Nothing but the time is changed: addresses, refusals and silence
-are the real ones.
+A host's port is taken off the bridge, and this process carries its frames to a port of its own
+that is on the bridge, each a while later. Nothing but the time is changed: addresses, refusals and
+silence are the real ones.
 
     python3 relay.py NAMESPACE HOST...       reads lines HOST DELAY_MS JITTER_MS, or HOST off
 """

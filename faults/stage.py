@@ -40,6 +40,7 @@ class Stage:
         self.witness: Witness | None = None
         self.relay: Relay | None = None
         self._canary: subprocess.Popen[bytes] | None = None
+        self._unread: list[int] = []
         self.chapter: Chapter
         self.times_s: Mapping[str, float] = {}
         self.recorder: Recorder
@@ -89,7 +90,7 @@ class Stage:
     def _unread_pipe(self) -> int:
         """A standard output that takes a little and then nothing more."""
         reads, writes = os.pipe()
-        self._unread = [*getattr(self, "_unread", []), reads, writes]
+        self._unread += [reads, writes]
         return writes
 
     def _start_canary(self) -> subprocess.Popen[bytes]:
@@ -130,9 +131,9 @@ class Stage:
             if host.group.has("pids"):
                 host.group.limit_processes(None)
             host.unmount()
-        for fd in getattr(self, "_unread", []):
+        for fd in self._unread:
             os.close(fd)
-        self._unread: list[int] = []
+        self._unread = []
 
     # -- what is the case now ----------------------------------------------------------------------
 

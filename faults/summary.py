@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from benchmarks.report import percentile_ns
 from faults.checker import Finding, Recovery
 
-HEAD = ("fault", "n", "worker changed", "nobody ran: median", "p99", "worst", "its limit", "over it")
+HEAD = (
+    "fault",
+    "n",
+    "worker changed",
+    "nobody ran: median",
+    "p99",
+    "worst",
+    "its limit",
+    "over it",
+)
 MARKS = {"overlap": "overlaps", "stray": "stray processes", "gap": "gaps beyond the bound",
          "epoch": "epochs out of order", "lost run": "lost runs", "unknown": "unknown"}  # fmt: skip
 
@@ -83,5 +92,5 @@ def _cells(name: str, recoveries: Sequence[Recovery]) -> tuple[str, ...]:
 def _spread(what: str, lengths_ns: Sequence[int]) -> str:
     if not lengths_ns:
         return f"{what}: never."
-    middle = statistics.median(lengths_ns) / 1e6
-    return f"{what} {len(lengths_ns)} times: median {middle:.1f} ms, worst {max(lengths_ns) / 1e6:.1f} ms."
+    middle, worst = statistics.median(lengths_ns) / 1e6, max(lengths_ns) / 1e6
+    return f"{what} {len(lengths_ns)} times: median {middle:.1f} ms, worst {worst:.1f} ms."
