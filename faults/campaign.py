@@ -174,16 +174,24 @@ class Campaign:
             f"({tally.faults} of {self.plan.faults} faults)"
         )
         for finding in verdict.findings[:SHOWN]:
-            span = lanes.window(history, finding)
-            self.plan.say(f"\n{finding.kind.upper()}: {finding.text}")
-            self.plan.say(f"SEED={self.plan.seed} chapter {chapter.number}: {chapter}")
-            self.plan.say(lanes.draw(history, self.stage.logs.between(*span), span) + "\n")
+            self._show(chapter, history, finding)
+        needless = [r.step for r in verdict.recoveries if r.needless]
+        for step in needless[:SHOWN]:
+            told = Finding("no need", f"the worker changed: {step.text}", step.began_ns)
+            self._show(chapter, history, told)
         for finding in verdict.findings[SHOWN:]:
             self.plan.say(f"{finding.kind.upper()}: {finding.text}")
         if not verdict.findings:
             shutil.rmtree(os.path.join(self.stage.folder, f"chapter-{chapter.number}"))
             for folder in (f"chapter-{chapter.number}", f"canary-{chapter.number}"):
                 shutil.rmtree(os.path.join(self.stage.memory, folder), ignore_errors=True)
+
+    def _show(self, chapter: Chapter, history: History, finding: Finding) -> None:
+        """One finding with the time around it as lanes, and how to see it again."""
+        span = lanes.window(history, finding)
+        self.plan.say(f"\n{finding.kind.upper()}: {finding.text}")
+        self.plan.say(f"SEED={self.plan.seed}, {chapter}")
+        self.plan.say(lanes.draw(history, self.stage.logs.between(*span), span) + "\n")
 
 
 @contextlib.contextmanager

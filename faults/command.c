@@ -1,9 +1,9 @@
 /* The command that two members run in a fault campaign: each of its processes records its life.
  *
- *     faults-command FOLDER HOST serve|stubborn|batch|family|daemon|bomb|flood [MILLISECONDS]
+ *     faults-command FOLDER serve|stubborn|batch|family|daemon|bomb|flood [MILLISECONDS]
  *     faults-command spin|busy PROCESSES MILLISECONDS
  *
- * A run keeps one file, FOLDER/HOST.EPOCH.RUN.PID, mapped and shared with all that it forks, so that
+ * A run keeps one file, FOLDER/HOST.EPOCH.RUN.PID by what its environment says, mapped and shared with all that it forks, so that
  * a record is a store in memory: a SIGKILL leaves the last one behind, and no write can fail. The
  * folder is in memory and belongs to no host. All times are CLOCK_MONOTONIC, which the hosts of a
  * campaign share, in nanoseconds; all numbers are native 64-bit.
@@ -268,13 +268,14 @@ int main(int argc, char **argv)
     signal(SIGTERM, ask_to_end);
     if (argc == 4 && (strcmp(argv[1], "spin") == 0 || strcmp(argv[1], "busy") == 0))
         return spin(atoi(argv[2]), atoll(argv[3]), argv[1][0] == 's' ? -20 : 0);
-    if (argc < 4)
+    const char *host = getenv("HA_HEARTBEAT_MEMBER");
+    if (argc < 3 || !host)
         return 2;
-    const char *mode = argv[3];
+    const char *mode = argv[2];
     if (strcmp(mode, "stubborn") == 0)
         signal(SIGTERM, SIG_IGN);
-    publish(argv[1], argv[2], began);
-    look_for_others(argv[1], argv[2]);
+    publish(argv[1], host, began);
+    look_for_others(argv[1], host);
     if (strcmp(mode, "bomb") == 0) {
         explode();
         return 0;
@@ -285,6 +286,6 @@ int main(int argc, char **argv)
         flood();
     for (int i = 0; i < 2 && strcmp(mode, "family") == 0; i++)
         have_child();
-    live(argc > 4 ? atoll(argv[4]) : 0);
+    live(argc > 3 ? atoll(argv[3]) : 0);
     return 0;
 }

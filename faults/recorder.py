@@ -56,9 +56,9 @@ class Recorder:
         self.flaws: list[str] = []
         """What could not be recorded or read: the history is not complete, and cannot pass."""
 
-    def command(self, host: str, mode: tuple[str, ...]) -> tuple[str, ...]:
-        """The words that run the command on this host, without a shell."""
-        return (self._program, self._folder, host, *mode)
+    def command(self, mode: tuple[str, ...]) -> tuple[str, ...]:
+        """The words that run the command, without a shell; the environment names its host."""
+        return (self._program, self._folder, *mode)
 
     def lives(self) -> list[Life]:
         """All processes of all runs so far, in the order of their starts."""

@@ -13,10 +13,13 @@ from faults.stage import Stage
 HOUR_S = 3600
 
 
-def disk_full(stage: Stage, dice: random.Random, worker: str) -> Blow:
+def disk_full(stage: Stage, dice: random.Random, worker: str) -> Blow | None:
     """No byte is left where the state is kept."""
     name = either(stage, dice, worker)
-    stage.hosts[name].fill_disk()
+    try:
+        stage.hosts[name].fill_disk()
+    except OSError:  # it is read-only just now
+        return None
     hold = lasting(any_time(stage, dice))
     return Blow(f"disk of {name} full", hold, stage.hosts[name].free_disk, GOES_ON)
 

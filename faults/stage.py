@@ -83,7 +83,7 @@ class Stage:
                 *("--member", name, "--name", f"chapter-{chapter.number}"),
                 *("--state-dir", host.state_dir),
                 *chapter.options(name, self.witness.url),
-                *self.recorder.command(name, chapter.mode),
+                *self.recorder.command(chapter.mode),
             )
             host.start()
 
@@ -98,9 +98,10 @@ class Stage:
         folder = os.path.join(self.memory, f"canary-{self.chapter.number}")
         os.mkdir(folder)
         self._canary_records = Recorder(self.programs.command, folder + "/records")
-        words = self._canary_records.command("canary", ("serve",))
+        words = self._canary_records.command(("serve",))
+        environment = {"HA_HEARTBEAT_RUN": "1.1", "HA_HEARTBEAT_MEMBER": "canary"}
         with processes.uninterrupted():
-            return subprocess.Popen(words, env={"HA_HEARTBEAT_RUN": "1.1"})
+            return subprocess.Popen(words, env=environment)
 
     def stalls(self) -> list[tuple[int, int]]:
         """When the canary stood still in this chapter."""

@@ -46,9 +46,12 @@ def start(recorder: Recorder) -> Iterator[Start]:
     made: list[subprocess.Popen[bytes]] = []
 
     def begin(host: str, run: str, *mode: str) -> subprocess.Popen[bytes]:
-        words = recorder.command(host, mode or ("serve",))
+        environment = {"HA_HEARTBEAT_RUN": run, "HA_HEARTBEAT_MEMBER": host}
         process = subprocess.Popen(
-            words, env={"HA_HEARTBEAT_RUN": run}, stdout=subprocess.DEVNULL, start_new_session=True
+            recorder.command(mode or ("serve",)),
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
         made.append(process)
         wait_until(lambda: any(life.pid == process.pid for life in recorder.lives()))
@@ -148,6 +151,8 @@ def test_what_a_run_leaves_behind_is_an_overlap_and_a_stray(
     first.wait()
     start("b", "3.1").kill()
     start("a", "4.1").kill()
+    now_ns = time.monotonic_ns()
+    wait_until(lambda: (left := one(recorder, kind)) and left.last_ns > now_ns)
     found = kinds_found(recorder)
     assert "overlap" in found
     assert "stray" in found
