@@ -8,7 +8,8 @@ What it holds against a history:
 - gap: nobody runs, longer than the limits allow.
 - epoch: the epochs of the runs, in the order of their starts, go back, or two hosts used one.
 - stray: what is left of an earlier term, or of a member that was stopped.
-- lost run: a run that ended without a word while nobody had touched anything.
+- lost run: a run that ended without a word while nobody had touched anything, and the machine
+  itself had not stood still.
 - unknown: anything that was not recorded or did not settle. It is never a pass.
 
 A host that was paused as a whole wakes up with a command that may have been replaced. Nothing on it
@@ -222,7 +223,9 @@ def _gaps(history: History) -> tuple[list[Finding], list[Recovery]]:
         if index + 1 < len(history.steps):
             until_ns = history.steps[index + 1].began_ns
         changed = _worker_at(history.lives, step.began_ns) != _worker_at(history.lives, until_ns)
-        worst = Recovery(step, 0, 0, changed, changed and step.keeps, 0)
+        stood_still = bool(_overlap_ns(history.stalls, (step.began_ns, until_ns)))
+        needless = changed and step.keeps and not stood_still
+        worst = Recovery(step, 0, 0, changed, needless, 0)
         for start, end in _unserved(served, (step.began_ns, until_ns)):
             stalled_ns = _overlap_ns(history.stalls, (start, end))
             allowed_until, why = _allowed_until(step, start, history)
@@ -339,7 +342,8 @@ def _lost_runs(history: History) -> list[Finding]:
             step.settled_ns and step.settled_ns < life.last_ns < until_ns - HOLE_NS
             for step, until_ns in _quiet_times(history)
         )
-        if quiet:
+        end = (life.last_ns - HOLE_NS, life.last_ns + HOLE_NS)
+        if quiet and not any(common(stall, end) for stall in history.stalls):
             text = f"{_name(life)} was killed while nothing had been touched"
             found.append(Finding("lost run", text, life.last_ns))
     return found

@@ -1,7 +1,7 @@
 /* The command that two members run in a fault campaign: each of its processes records its life.
  *
  *     faults-command FOLDER serve|stubborn|batch|family|daemon|bomb|flood [MILLISECONDS]
- *     faults-command spin|busy PROCESSES MILLISECONDS
+ *     faults-command seize|spin|busy PROCESSES MILLISECONDS
  *
  * A run keeps one file, FOLDER/HOST.EPOCH.RUN.PID by what its environment says, mapped and shared with all that it forks, so that
  * a record is a store in memory: a SIGKILL leaves the last one behind, and no write can fail. The
@@ -21,11 +21,13 @@
  *   daemon    as serve, with a daemon: a session of its own, no descriptor kept, deaf to SIGTERM
  *   bomb      every process of it forks for as long as the host lets it
  *   flood     as serve, with a child that writes to standard output without end
- *   spin      no command: keeps as many processors busy, at the highest priority that it can get
- *   busy      the same at ordinary priority
+ *   spin      no command: keeps as many processors busy, at the highest ordinary priority
+ *   seize     the same at a real-time priority, before which no ordinary process runs
+ *   busy      the same at no priority
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -250,10 +252,14 @@ static void flood(void)
     _exit(0);
 }
 
-static int spin(int count, int64_t for_ms, int priority)
+static int spin(const char *mode, int count, int64_t for_ms)
 {
+    struct sched_param lowest = {.sched_priority = 1};
     int64_t until = now_ns() + for_ms * MS;
-    setpriority(PRIO_PROCESS, 0, priority);
+    if (strcmp(mode, "spin") == 0 && setpriority(PRIO_PROCESS, 0, -20) == -1)
+        return 1;
+    if (strcmp(mode, "seize") == 0 && sched_setscheduler(0, SCHED_RR, &lowest) == -1)
+        return 1;
     for (int i = 1; i < count; i++)
         if (fork() == 0)
             break;
@@ -266,8 +272,8 @@ int main(int argc, char **argv)
 {
     int64_t began = now_ns();
     signal(SIGTERM, ask_to_end);
-    if (argc == 4 && (strcmp(argv[1], "spin") == 0 || strcmp(argv[1], "busy") == 0))
-        return spin(atoi(argv[2]), atoll(argv[3]), argv[1][0] == 's' ? -20 : 0);
+    if (argc == 4 && strchr("sb", argv[1][0]))
+        return spin(argv[1], atoi(argv[2]), atoll(argv[3]));
     const char *host = getenv("HA_HEARTBEAT_MEMBER");
     if (argc < 3 || !host)
         return 2;

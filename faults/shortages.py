@@ -68,17 +68,26 @@ def no_processes(stage: Stage, dice: random.Random, worker: str) -> Blow | None:
     )
 
 
-def starved(stage: Stage, dice: random.Random, worker: str) -> Blow:
-    """Busy loops of the highest priority take every processor from everybody."""
-    hold_s = any_time(stage, dice)
+def starved(stage: Stage, dice: random.Random, worker: str) -> Blow | None:
+    """Busy loops of the highest ordinary priority want every processor."""
+    return _loops(stage, "spin", "the highest priority", any_time(stage, dice))
+
+
+def seized(stage: Stage, dice: random.Random, worker: str) -> Blow | None:
+    """Busy loops of a real-time priority leave to all others a twentieth, if the kernel does."""
+    return _loops(stage, "seize", "real-time priority", any_time(stage, dice))
+
+
+def _loops(stage: Stage, mode: str, what: str, hold_s: float) -> Blow | None:
     count = 2 * (os.cpu_count() or 1)
-    words = (stage.programs.command, "spin", str(count), str(int(hold_s * 1000)))
+    words = (stage.programs.command, mode, str(count), str(int(hold_s * 1000)))
     process = subprocess.Popen(words, start_new_session=True)
 
     def last() -> None:
-        process.wait()
+        if process.wait():
+            stage.logs.note("faults", f"no loops of {what}: not permitted")
 
-    return Blow(f"{count} busy loops at high priority for {hold_s:.2f} s", last)
+    return Blow(f"{count} busy loops of {what} for {hold_s:.2f} s", last)
 
 
 def throttled(stage: Stage, dice: random.Random, worker: str) -> Blow | None:
@@ -86,7 +95,7 @@ def throttled(stage: Stage, dice: random.Random, worker: str) -> Blow | None:
     host = stage.hosts[either(stage, dice, worker)]
     if not host.group.has("cpu"):
         return None
-    percent = dice.choice((3, 10, 25))
+    percent = dice.choice((1, 3, 10))
     host.group.throttle(percent)
     return Blow(
         f"{host.name} gets {percent} % of a processor",
@@ -118,6 +127,7 @@ FAULTS = (
     Fault("out of file descriptors", "shortages", no_files, 3),
     Fault("out of processes", "shortages", no_processes, 3),
     Fault("processors starved", "shortages", starved, 2, parts_hosts=True),
+    Fault("processors seized", "shortages", seized, 2, parts_hosts=True),
     Fault("host throttled", "shortages", throttled, 2, parts_hosts=True),
     Fault("time of day stepped an hour", "clock", wall_clock, 3),
 )

@@ -23,6 +23,8 @@ from faults.relay import Relay
 
 STEM = "ha-faults"
 END_S = 15.0
+STAYS_S = 0.1
+"""For how long a pair has to look settled; half a check if that is longer."""
 TICKING_NS = 60_000_000
 """A process that ticked this short a time ago runs."""
 
@@ -165,18 +167,24 @@ class Stage:
         return worker if list(self.running()) == [worker] else ""
 
     def settle(self, limit_s: float) -> str:
-        """Bring up what is down, and wait; the worker's host, or "" if it takes too long."""
-        found: list[str] = []
+        """Bring up what is down, and wait; the worker's host, or "" if it takes too long.
+
+        It has to stay so for a moment: members that have just woken up do not know of it yet.
+        """
+        stays_s = max(STAYS_S, self.chapter.interval_s / 2)
+        found, since_s = "", time.monotonic()
 
         def look() -> bool:
+            nonlocal found, since_s
             for host in self.hosts.values():
                 if not host.is_up:
                     host.start()
-            found[:] = [self.settled()]
-            return bool(found[0])
+            before, found = found, self.settled()
+            if not found or found != before:
+                since_s = time.monotonic()
+            return bool(found) and time.monotonic() - since_s > stays_s
 
-        wait_until(look, limit_s, look_s=0.01)
-        return found[0]
+        return found if wait_until(look, limit_s, look_s=0.01) else ""
 
     def other(self, name: str) -> str:
         """The host opposite."""

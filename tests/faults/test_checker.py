@@ -198,6 +198,8 @@ def test_a_change_that_nothing_asked_for_is_told() -> None:
     result = verdict(HANDED_OVER, [step(1900, 2050, 2060, serves_s=0.0, keeps=True)])
     assert not result.findings
     assert result.recoveries[0].needless
+    still = verdict(HANDED_OVER, [step(1900, 2050, 2060, keeps=True)], stalls=[(1950, 2000)])
+    assert not still.recoveries[0].needless
 
 
 # -- epochs ----------------------------------------------------------------------------------------
@@ -246,6 +248,7 @@ def test_a_run_that_is_killed_while_nothing_is_touched() -> None:
     lives = [life("a", 2, 0, 5000, ended=False), life("a", 2, 5010, END, run=2)]
     assert kinds(verdict(lives, [step(1000, 1100, 1200)])) == ["lost run"]
     assert not verdict(lives, [step(4990, 5100, 5200)]).findings
+    assert not verdict(lives, [step(1000, 1100, 1200)], stalls=[(4998, 5005)]).findings
 
 
 def test_what_is_not_known_is_no_pass() -> None:
