@@ -206,6 +206,3 @@ def folders(*, keep: bool) -> Iterator[tuple[str, str]]:
         return
     for folder in (disk, memory):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-__all__ = ["FAULTS", "Campaign", "Finding", "Plan", "folders"]

@@ -6,7 +6,8 @@ What it holds against a history:
   last tick, but not while it was paused; one that another host's run saw alive at its own start
   runs until then, whatever its ticks say.
 - gap: nobody runs, longer than the limits allow.
-- epoch: the epochs of the runs, in the order of their starts, go back, or two hosts used one.
+- epoch: the epochs of the runs, in the order of their starts, go back, or two hosts used one, or
+  two runs have the same number in one.
 - stray: what is left of an earlier term, or of a member that was stopped.
 - lost run: a run that ended without a word while nobody had touched anything, and the machine
   itself had not stood still.
@@ -166,7 +167,7 @@ def _overlaps(history: History) -> tuple[list[Finding], list[int], list[int]]:
         length_ns = both[1] - both[0]
         if _is_waking(both, history):
             wake_ups_ns.append(length_ns)
-        elif any(step.apart and _within(both, step) for step in history.steps):
+        elif any(_may_be_apart(both, step, history) for step in history.steps):
             apart_ns.append(length_ns)
         else:
             text = f"{_name(old)} and {_name(new)} both ran for {_ms(length_ns)}"
@@ -197,20 +198,28 @@ def _is_waking(both: Span, history: History) -> bool:
     )
 
 
-def _within(both: Span, step: Step) -> bool:
-    return step.began_ns <= both[0] and both[1] <= (step.settled_ns or both[1])
+def _may_be_apart(both: Span, step: Step, history: History) -> bool:
+    """Whether two may have run then: while they were parted, and until they have met again."""
+    limits = history.limits
+    met_ns = step.healed_ns + int((limits.recovers_s + limits.starts_s) * S_TO_NS)
+    return step.apart and step.began_ns <= both[0] and both[1] <= met_ns
 
 
 # -- gaps ------------------------------------------------------------------------------------------
 
 
 def _served(history: History) -> list[Span]:
-    """When the service was there: a run, and the wait for the next where runs end by themselves."""
+    """When the service was there: a run, and the wait for the next where runs end by themselves.
+
+    What a run has left behind is no service.
+    """
     every_ns = int(history.limits.every_s * S_TO_NS)
     spans = []
     for life in history.lives:
+        if life.kind is not Kind.MAIN:
+            continue
         for start, end in running(life, history.pauses):
-            after = life.kind is Kind.MAIN and life.end_ns == end and every_ns
+            after = life.end_ns == end and every_ns
             spans.append((start, max(end, life.start_ns + every_ns) if after else end))
     return merged(spans)
 
@@ -291,7 +300,12 @@ def _epochs(history: History) -> list[Finding]:
     owner: dict[int, str] = {}
     highest: Life | None = None
     mains = [life for life in history.lives if life.kind is Kind.MAIN]
+    used: set[tuple[int, int]] = set()
     for life in mains:
+        if (life.epoch, life.run) in used:
+            text = f"run {life.epoch}.{life.run} began twice"
+            found.append(Finding("epoch", text, life.start_ns))
+        used.add((life.epoch, life.run))
         if owner.setdefault(life.epoch, life.host) != life.host:
             text = f"epoch {life.epoch} was used by {owner[life.epoch]} and by {life.host}"
             found.append(Finding("epoch", text, life.start_ns))

@@ -6,7 +6,6 @@ import random
 import signal
 import time
 
-from benchmarks.network import MEMBERS
 from faults.blows import GOES_ON, Blow, Fault, Strike, any_time, beyond_lease, lasting, nothing
 from faults.hosts import send
 from faults.stage import Stage
@@ -125,4 +124,3 @@ FAULTS = (
     Fault("witness wiped", "witness", _witness_ends(wiped=True, beyond=False), 2),
     Fault("witness stopped", "witness", witness_stopped, 2),
 )
-__all__ = ["FAULTS", "MEMBERS"]

@@ -7,7 +7,7 @@ import random
 import signal
 import time
 
-from faults.blows import Blow, Fault, any_time, beyond_lease, either, lasting, nothing
+from faults.blows import Blow, Fault, any_time, beyond_lease, either, lasting
 from faults.history import Pause
 from faults.hosts import Host, send, stop_all
 from faults.stage import Stage
@@ -131,4 +131,3 @@ FAULTS = (
     Fault("both hosts lose their power", "hosts", power_loss_of_both, 2),
     Fault("host frozen", "hosts", freeze, 6, parts_hosts=True),
 )
-__all__ = ["FAULTS", "nothing"]

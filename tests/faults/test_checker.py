@@ -154,7 +154,8 @@ def test_two_may_run_in_a_partition_that_the_mode_allows_for() -> None:
     result = verdict(lives, [step(1000, 1990, 2050, apart=True)])
     assert not result.findings
     assert result.apart_ns == [600 * MS]
-    assert "overlap" in kinds(verdict(lives, [step(1000, 1500, 1600, apart=True)]))
+    assert kinds(verdict(lives, [step(1000, 1480, 2050, apart=True)])) == ["overlap"]
+    assert kinds(verdict(lives, [step(1450, 1990, 2050, apart=True)])) == ["overlap"]
 
 
 # -- gaps ------------------------------------------------------------------------------------------
@@ -215,6 +216,11 @@ def test_an_epoch_of_two_hosts() -> None:
     assert kinds(verdict(lives, [step(1900, 2050, 2060)])) == ["epoch"]
 
 
+def test_a_run_that_begins_twice() -> None:
+    lives = [life("a", 2, 0, 2000), life("a", 2, 2010, END)]
+    assert kinds(verdict(lives, [step(1900, 2050, 2060)])) == ["epoch"]
+
+
 def test_a_run_without_an_epoch() -> None:
     assert "epoch" in kinds(verdict([life("a", 0, 0, END)], [step(1900, 2050, 2060)]))
 
@@ -232,6 +238,11 @@ def test_a_daemon_of_the_same_term_is_part_of_the_command() -> None:
     left = life("a", 2, 10, END, kind=Kind.DAEMON, ended=False)
     lives = [life("a", 2, 0, 2000), left, life("a", 2, 2100, END, run=2)]
     assert not verdict(lives, [step(1900, 2050, 2110)]).findings
+
+
+def test_a_daemon_alone_is_no_service() -> None:
+    left = life("a", 2, 10, END, kind=Kind.DAEMON, ended=False)
+    assert kinds(verdict([life("a", 2, 0, 2000), left], [step(1900, 2050, 2060)])) == ["gap"]
 
 
 def test_two_runs_of_one_host_at_once() -> None:

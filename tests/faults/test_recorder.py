@@ -131,8 +131,8 @@ def test_a_stop_leaves_a_hole(recorder: Recorder, start: Start) -> None:
 def test_two_hosts_at_once_are_an_overlap(recorder: Recorder, start: Start) -> None:
     first = start("a", "2.1")
     second = start("b", "3.1")
-    mains = recorder.lives()
-    assert mains[1].foreign == (first.pid, mains[1].foreign[1] if mains[1].foreign else "")
+    wait_until(lambda: recorder.lives()[1].foreign)
+    assert (recorder.lives()[1].foreign or (0, ""))[0] == first.pid
     for process in (first, second):
         process.terminate()
         process.wait()
