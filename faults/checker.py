@@ -28,6 +28,7 @@ from faults.recorder import HOLE_NS, MAX_HOLES, Kind, Life
 
 Span = tuple[int, int]
 S_TO_NS = 1_000_000_000
+SETTLED = "after all was settled"
 
 
 class Finding(NamedTuple):
@@ -38,15 +39,41 @@ class Finding(NamedTuple):
     at_ns: int
 
 
+class Outage(NamedTuple):
+    """A time in which nobody ran.
+
+    It counts from `counts_from_ns`, its own start or the end of the fault, and may last `bound_ns`
+    from there. For `stalled_ns` of it the machine stood still.
+    """
+
+    start_ns: int
+    end_ns: int
+    counts_from_ns: int
+    bound_ns: int
+    stalled_ns: int
+
+    @property
+    def length_ns(self) -> int:
+        return self.end_ns - self.start_ns
+
+    @property
+    def counted_ns(self) -> int:
+        """How much of it is held against the bound."""
+        return max(0, self.end_ns - self.counts_from_ns - self.stalled_ns)
+
+
 class Recovery(NamedTuple):
-    """What one step cost: the longest time that nobody ran, and whether the worker changed."""
+    """What one step cost: when nobody ran, and whether the worker changed, also without need."""
 
     step: Step
-    outage_ns: int
-    allowed_ns: int
+    outages: tuple[Outage, ...]
     changed: bool
     needless: bool
-    stalled_ns: int
+
+    @property
+    def longest_ns(self) -> int:
+        """The longest time that nobody ran; 0 when somebody did all the time."""
+        return max((outage.length_ns for outage in self.outages), default=0)
 
 
 class Verdict(NamedTuple):
@@ -211,9 +238,10 @@ def _may_be_apart(both: Span, step: Step, history: History) -> bool:
 def _served(history: History) -> list[Span]:
     """When the service was there: a run, and the wait for the next where runs end by themselves.
 
-    What a run has left behind is no service.
+    The next is not missed before it is HOLE_NS late. What a run has left behind is no service.
     """
-    every_ns = int(history.limits.every_s * S_TO_NS)
+    every_s = history.limits.every_s
+    every_ns = int(every_s * S_TO_NS) + HOLE_NS if every_s else 0
     spans = []
     for life in history.lives:
         if life.kind is not Kind.MAIN:
@@ -234,34 +262,37 @@ def _gaps(history: History) -> tuple[list[Finding], list[Recovery]]:
         changed = _worker_at(history.lives, step.began_ns) != _worker_at(history.lives, until_ns)
         stood_still = bool(_overlap_ns(history.stalls, (step.began_ns, until_ns)))
         needless = changed and step.keeps and not stood_still
-        worst = Recovery(step, 0, 0, changed, needless, 0)
+        outages = []
         for start, end in _unserved(served, (step.began_ns, until_ns)):
+            from_ns, bound_ns, why = _bound(step, start, history)
             stalled_ns = _overlap_ns(history.stalls, (start, end))
-            allowed_until, why = _allowed_until(step, start, history)
-            if end > allowed_until + stalled_ns:
-                late = _ms(end - allowed_until - stalled_ns)
-                text = f"nobody ran for {_ms(end - start)} {why}, {late} too long ({step.name})"
-                found.append(Finding("gap", text, allowed_until))
-            if end - start > worst.outage_ns:
-                worst = worst._replace(
-                    outage_ns=end - start,
-                    allowed_ns=allowed_until - start,
-                    stalled_ns=stalled_ns,
+            outage = Outage(start, end, from_ns, bound_ns, stalled_ns)
+            outages.append(outage)
+            starts_s = 0.0 if why == SETTLED else history.limits.starts_s
+            late_ns = outage.counted_ns - bound_ns - int(starts_s * S_TO_NS)
+            if late_ns > 0:
+                text = (
+                    f"nobody ran for {_ms(end - start)} {why}, {_ms(late_ns)} too long "
+                    f"({step.name})"
                 )
-        recoveries.append(worst)
+                found.append(Finding("gap", text, end - late_ns))
+        recoveries.append(Recovery(step, tuple(outages), changed, needless))
     return found, recoveries
 
 
-def _allowed_until(step: Step, start_ns: int, history: History) -> tuple[int, str]:
-    """Until when nobody may run, if that began at `start_ns` in this step."""
+def _bound(step: Step, start_ns: int, history: History) -> tuple[int, int, str]:
+    """From when a time without a worker counts, and how long it may last from there.
+
+    What is promised for the fault counts at once, all else when it is healed. When all has settled
+    only a hand-over that nobody struck may follow.
+    """
     limits = history.limits
-    starts_ns = int(limits.starts_s * S_TO_NS)
     if step.settled_ns and start_ns >= step.settled_ns:
-        return start_ns + int(limits.hand_over_s * S_TO_NS), "after all was settled"
+        return start_ns, int(limits.hand_over_s * S_TO_NS), SETTLED
     if step.serves_s is not None and start_ns < step.healed_ns:
-        return start_ns + int(step.serves_s * S_TO_NS) + starts_ns, "during the fault"
-    healed_ns = max(step.healed_ns, start_ns)
-    return healed_ns + int(limits.recovers_s * S_TO_NS) + starts_ns, "after the fault"
+        return start_ns, int(step.serves_s * S_TO_NS), "during the fault"
+    bound_ns = int(limits.recovers_s * S_TO_NS)
+    return max(step.healed_ns, start_ns), bound_ns, "after the fault"
 
 
 def _unserved(served: Sequence[Span], window: Span) -> list[Span]:

@@ -81,7 +81,7 @@ HANDED_OVER = (life("a", 2, 0, 2000), life("b", 3, 2010, END))
 def test_a_good_hand_over() -> None:
     result = verdict(HANDED_OVER, [step(1900, 2050, 2060)])
     assert not result.findings
-    assert result.recoveries[0].outage_ns == 10 * MS
+    assert result.recoveries[0].longest_ns == 10 * MS
     assert result.recoveries[0].changed
     assert not result.recoveries[0].needless
 
@@ -168,7 +168,9 @@ def test_nobody_runs_for_too_long_after_the_fault() -> None:
 
     assert not after(490).findings
     assert kinds(after(520)) == ["gap"]
-    assert after(490).recoveries[0].outage_ns == 590 * MS
+    assert after(490).recoveries[0].longest_ns == 590 * MS
+    (outage,) = after(490).recoveries[0].outages
+    assert (outage.counted_ns, outage.bound_ns) == (490 * MS, 400 * MS)
 
 
 def test_nobody_runs_for_too_long_while_the_fault_lasts() -> None:
