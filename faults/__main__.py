@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from benchmarks import report
 from faults import abilities
 from faults.campaign import FAULTS, Campaign, Plan, folders
-from faults.chapters import Judgement
+from faults.chapters import MODES, STARTS_S, Judgement
 from faults.quiet import Watch, watch
 from faults.stage import Stage
 from faults.summary import Tally
@@ -29,6 +29,14 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of all that is drawn; by default another one")
     parser.add_argument("--chapter", type=int, default=1, help="begin with this one")
     parser.add_argument("--only", action="append", default=[], choices=names, metavar="FAULT")
+    parser.add_argument(
+        "--starts",
+        type=float,
+        default=STARTS_S,
+        metavar="SECONDS",
+        help="what the start of processes may take, on top of the bounds (%(default)s)",
+    )
+    parser.add_argument("--command", default="", choices=[mode[0] for mode in MODES])
     parser.add_argument("--takeover", choices=[j.value for j in Judgement])
     parser.add_argument(
         "--quiet", type=float, metavar="SECONDS", help="strike nothing, and count false takeovers"
@@ -76,7 +84,16 @@ def _watch(options: argparse.Namespace, stage: Stage) -> bool:
 def _strike(options: argparse.Namespace, stage: Stage) -> bool:
     seed = options.seed if options.seed is not None else random.randrange(10**6)
     judgement = Judgement(options.takeover) if options.takeover else None
-    plan = Plan(seed, options.faults, tuple(options.only), judgement, options.chapter, _say)
+    plan = Plan(
+        seed=seed,
+        faults=options.faults,
+        only=tuple(options.only),
+        judgement=judgement,
+        command=options.command,
+        starts_s=options.starts,
+        first_chapter=options.chapter,
+        say=_say,
+    )
     _say(f"seed {seed}")
     began_s, before = time.monotonic(), report.load()
     campaign = Campaign(plan, stage)

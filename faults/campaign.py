@@ -32,19 +32,21 @@ FAULTS = (*strikes.FAULTS, *cuts.FAULTS, *shortages.FAULTS, *orders.FAULTS)
 CHAPTER_STEPS = 25
 SEVERAL = (0.75, 0.2, 0.05)
 """How often a step is one fault, two or three at once."""
-PATIENCE_S = 8.0
+PATIENCE_S = 30.0
 """How much longer than allowed the pair is waited for before it is given up."""
 SHOWN = 3
 """How many findings of a chapter are shown with their lanes."""
 
 
 class Plan(NamedTuple):
-    """What is asked for."""
+    """What is asked for. `starts_s` is allowed for the start of processes and round trips."""
 
     seed: int
     faults: int
     only: tuple[str, ...] = ()
     judgement: Judgement | None = None
+    command: str = ""
+    starts_s: float = STARTS_S
     first_chapter: int = 1
     say: Callable[[str], None] = print
 
@@ -67,7 +69,7 @@ class Campaign:
         number = self.plan.first_chapter
         while self.tally.faults < self.plan.faults:
             dice = random.Random(f"{self.plan.seed}/{number}")
-            chapter = draw(number, dice, self.plan.judgement)
+            chapter = draw(number, dice, self.plan.judgement, self.plan.command)
             self._chapter(chapter, dice)
             number += 1
         return not self.tally.findings
@@ -83,13 +85,13 @@ class Campaign:
         recovers_s = max(recovers_s, 1.01 * chapter.lease_s + chapter.interval_s)
         limits = Limits(
             recovers_s=recovers_s,
-            starts_s=STARTS_S,
+            starts_s=self.plan.starts_s,
             every_s=chapter.every_s,
             wakes_s=WAKES_S,
             hand_over_s=HAND_OVER_S + chapter.every_s,
         )
         steps: list[Step] = []
-        patience_s = recovers_s + STARTS_S + PATIENCE_S
+        patience_s = recovers_s + self.plan.starts_s + PATIENCE_S
         wanted = min(CHAPTER_STEPS, self.plan.faults - self.tally.faults)
         worker = self.stage.settle(patience_s)
         flaws = [] if worker else ["the pair did not settle at its start"]

@@ -98,8 +98,14 @@ MODES = {
 JUDGEMENTS = {Judgement.WITNESS: 8, Judgement.SILENCE: 1, Judgement.PROOF: 1}
 
 
-def draw(number: int, dice: random.Random, judgement: Judgement | None = None) -> Chapter:
-    """A chapter by chance: mostly with a witness, with a lease of 0.3 to 0.9 s."""
+def draw(
+    number: int, dice: random.Random, judgement: Judgement | None = None, command: str = ""
+) -> Chapter:
+    """A chapter by chance: mostly with a witness, with a lease of 0.3 to 0.9 s.
+
+    `judgement` and `command` are kept to if they are given; all else is drawn the same.
+    """
+    modes = {mode: weight for mode, weight in MODES.items() if command in ("", mode[0])}
     drawn = dice.choices(list(JUDGEMENTS), list(JUDGEMENTS.values()))[0]
     interval_s = dice.choice((0.1, 0.15, 0.2, 0.3))
     return Chapter(
@@ -109,7 +115,7 @@ def draw(number: int, dice: random.Random, judgement: Judgement | None = None) -
         check_count=3,
         stop_timeout_s=dice.choice((0.05, round(interval_s / 2, 3))),
         every_s=0.2,
-        mode=dice.choices(list(MODES), list(MODES.values()))[0],
+        mode=dice.choices(list(modes), list(modes.values()))[0],
         distrust=dice.random() < 0.15,
         fallback=dice.random() < 0.15,
         stdout_is_read=dice.random() < 0.5,

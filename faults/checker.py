@@ -28,6 +28,7 @@ from faults.recorder import HOLE_NS, MAX_HOLES, Kind, Life
 
 Span = tuple[int, int]
 S_TO_NS = 1_000_000_000
+LONG_STALL_NS = 100_000_000
 SETTLED = "after all was settled"
 
 
@@ -43,7 +44,7 @@ class Outage(NamedTuple):
     """A time in which nobody ran.
 
     It counts from `counts_from_ns`, its own start or the end of the fault, and may last `bound_ns`
-    from there. For `stalled_ns` of it the machine stood still.
+    from there. For `stalled_ns` of it the machine stood still, for `later_ns` since it counts.
     """
 
     start_ns: int
@@ -51,6 +52,7 @@ class Outage(NamedTuple):
     counts_from_ns: int
     bound_ns: int
     stalled_ns: int
+    later_ns: int
 
     @property
     def length_ns(self) -> int:
@@ -59,7 +61,7 @@ class Outage(NamedTuple):
     @property
     def counted_ns(self) -> int:
         """How much of it is held against the bound."""
-        return max(0, self.end_ns - self.counts_from_ns - self.stalled_ns)
+        return max(0, self.end_ns - self.counts_from_ns - self.later_ns)
 
 
 class Recovery(NamedTuple):
@@ -265,8 +267,7 @@ def _gaps(history: History) -> tuple[list[Finding], list[Recovery]]:
         outages = []
         for start, end in _unserved(served, (step.began_ns, until_ns)):
             from_ns, bound_ns, why = _bound(step, start, history)
-            stalled_ns = _overlap_ns(history.stalls, (start, end))
-            outage = Outage(start, end, from_ns, bound_ns, stalled_ns)
+            outage = _outage((start, end), from_ns, bound_ns, history.stalls)
             outages.append(outage)
             starts_s = 0.0 if why == SETTLED else history.limits.starts_s
             late_ns = outage.counted_ns - bound_ns - int(starts_s * S_TO_NS)
@@ -278,6 +279,19 @@ def _gaps(history: History) -> tuple[list[Finding], list[Recovery]]:
                 found.append(Finding("gap", text, end - late_ns))
         recoveries.append(Recovery(step, tuple(outages), changed, needless))
     return found, recoveries
+
+
+def _outage(span: Span, from_ns: int, bound_ns: int, stalls: Sequence[Span]) -> Outage:
+    """What counts of a time in which nobody ran, on a machine that stood still meanwhile.
+
+    A stall of a check's length stops everybody's, so the bound counts from its end; shorter ones
+    are taken off.
+    """
+    stalled_ns = _overlap_ns(stalls, span)
+    long = [stall[1] for stall in stalls if stall[1] - stall[0] >= LONG_STALL_NS]
+    from_ns = max([from_ns, *(end for end in long if span[0] < end < span[1])])
+    later_ns = _overlap_ns(stalls, (from_ns, max(from_ns, span[1])))
+    return Outage(*span, from_ns, bound_ns, stalled_ns, later_ns)
 
 
 def _bound(step: Step, start_ns: int, history: History) -> tuple[int, int, str]:

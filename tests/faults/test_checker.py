@@ -188,6 +188,9 @@ def test_a_machine_that_stood_still_gets_that_time_back() -> None:
     lives = [life("a", 2, 0, 1000, ended=False), life("b", 3, 1700, END)]
     assert kinds(verdict(lives, [step(1000, 1100, 1800)])) == ["gap"]
     assert not verdict(lives, [step(1000, 1100, 1800)], stalls=[(1200, 1400)]).findings
+    short = [(at, at + 40) for at in range(1200, 1400, 100)]
+    assert kinds(verdict(lives, [step(1000, 1100, 1800)], stalls=short)) == ["gap"]
+    assert not verdict(lives, [step(1000, 1100, 1800)], stalls=[*short, (1500, 1540)]).findings
 
 
 def test_a_command_that_ends_by_itself_is_served_until_its_next_start() -> None:
