@@ -53,11 +53,15 @@ def stop(stage: Stage, dice: random.Random, worker: str) -> Blow | None:
     chosen = _choose(stage, dice, host)
     watchers = [part for part in parts if part in WATCHERS]
     pids = list(chosen.values())
-    stops_all_watchers = all(part in chosen for part in watchers)
-    if stops_all_watchers:  # then the command, too: nobody could end it, as docs/guarantees.md says
-        pids = host.group.processes()
+    everything = all(part in chosen for part in watchers) and (
+        stage.chapter.leaves_orphans  # which nobody could end: docs/guarantees.md, as above
+        or "command" in chosen
+    )
     dice.shuffle(pids)
     stop_all(pids)
+    while everything and (more := set(host.group.processes()) - set(pids)):  # it may be forking
+        stop_all(list(more))
+        pids += more
     from_ns = time.monotonic_ns()
     wakes_first = pids[:]
     dice.shuffle(wakes_first)
@@ -65,9 +69,9 @@ def stop(stage: Stage, dice: random.Random, worker: str) -> Blow | None:
     def heal() -> None:
         to_ns = time.monotonic_ns()
         send(wakes_first, signal.SIGCONT)
-        stage.pauses.append(Pause(name, from_ns, to_ns, frozenset(pids), stops_all_watchers))
+        stage.pauses.append(Pause(name, from_ns, to_ns, frozenset(pids), everything))
 
-    what = "everything" if stops_all_watchers else ", ".join(chosen)
+    what = "everything" if everything else ", ".join(chosen)
     text = f"SIGSTOP {what} of {name}"
     return Blow(text, lasting(any_time(stage, dice)), heal)
 
