@@ -21,6 +21,14 @@ _TABLE = """table inet faults {
 """
 
 
+ASK_AGAIN_MS = 20
+"""How soon a host asks again for an address on its link (arp(7), retrans_time_ms).
+
+A second by default: so long a network may stay dead when it has been healed, several leases of a
+campaign.
+"""
+
+
 class LinkError(Exception):
     """A fault could not be made; the text has the tool's own words."""
 
@@ -33,6 +41,8 @@ class Links:
         self._network = network
         for host in ADDRESSES:
             self._filter(host, _TABLE)
+            again = f"echo {ASK_AGAIN_MS} >/proc/sys/net/ipv4/neigh/cable/retrans_time_ms"
+            _run(*network.inside(host), "sh", "-c", again)
 
     def unplug(self, host: str) -> None:
         """Silence in both directions, and no side is told, as with a dead switch."""

@@ -30,7 +30,11 @@ TICKING_NS = 60_000_000
 
 
 class Stage:
-    """The machines of a campaign. Hosts and witness last for all of it, members for a chapter."""
+    """The machines of a campaign. Hosts and witness last for all of it, members for a chapter.
+
+    All that anybody has to write is in memory: another's load on the disk of this machine would be
+    a fault that nobody has asked for.
+    """
 
     def __init__(self, folder: str, memory: str, programs: Programs) -> None:
         self.folder = folder
@@ -49,7 +53,7 @@ class Stage:
         self.network = Namespaces(STEM)
         try:
             self.links = Links(self.network)
-            self.witness = Witness(self.network, os.path.join(folder, "witness"))
+            self.witness = Witness(self.network, os.path.join(memory, "witness"))
             for name in MEMBERS:
                 self.hosts[name] = Host(
                     name, f"{STEM}-{os.getpid()}", self.network, self.logs, programs.wall_clock

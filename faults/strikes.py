@@ -37,6 +37,8 @@ def kill(stage: Stage, dice: random.Random, worker: str) -> Blow | None:
     watchers = [part for part in host.parts() if part in WATCHERS]
     if stage.chapter.leaves_orphans and all(part in chosen for part in watchers):
         return None  # nobody is left to end what lives on: docs/guarantees.md, "All killed at once"
+    if stage.chapter.command == "bomb" and list(chosen) == ["command"]:
+        return None  # what it leaves is the command, too, and leaves no room for another run
     order = list(chosen.items())
     dice.shuffle(order)
     send([pid for _part, pid in order], signal.SIGKILL)
