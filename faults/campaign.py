@@ -104,7 +104,7 @@ class Campaign:
         recorder = self.stage.recorder
         history = History(
             recorder.lives(), self.stage.pauses, steps, self.stage.stalls(),
-            strays, flaws + recorder.flaws, limits, ended_ns,
+            strays, flaws + recorder.flaws, limits, ended_ns, self.stage.waits(),
         )  # fmt: skip
         self._note(chapter, history, judge(history), time.monotonic() - began_s)
 

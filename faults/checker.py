@@ -20,7 +20,8 @@ measured and told, and one that is longer than the limit is an overlap like any 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import bisect
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from faults.history import History, Pause, Step
@@ -44,7 +45,8 @@ class Outage(NamedTuple):
     """A time in which nobody ran.
 
     It counts from `counts_from_ns`, its own start or the end of the fault, and may last `bound_ns`
-    from there. For `stalled_ns` of it the machine stood still, for `later_ns` since it counts.
+    from there. For `stalled_ns` of it the machine stood still or gave a host no processor, for
+    `later_ns` since it counts.
     """
 
     start_ns: int
@@ -267,7 +269,7 @@ def _gaps(history: History) -> tuple[list[Finding], list[Recovery]]:
         outages = []
         for start, end in _unserved(served, (step.began_ns, until_ns)):
             from_ns, bound_ns, why = _bound(step, start, history)
-            outage = _outage((start, end), from_ns, bound_ns, history.stalls)
+            outage = _outage((start, end), from_ns, bound_ns, history)
             outages.append(outage)
             starts_s = 0.0 if why == SETTLED else history.limits.starts_s
             late_ns = outage.counted_ns - bound_ns - int(starts_s * S_TO_NS)
@@ -281,17 +283,33 @@ def _gaps(history: History) -> tuple[list[Finding], list[Recovery]]:
     return found, recoveries
 
 
-def _outage(span: Span, from_ns: int, bound_ns: int, stalls: Sequence[Span]) -> Outage:
-    """What counts of a time in which nobody ran, on a machine that stood still meanwhile.
+def _outage(span: Span, from_ns: int, bound_ns: int, history: History) -> Outage:
+    """What counts of a time in which nobody ran, on a machine that stood still or was busy.
 
-    A stall of a check's length stops everybody's, so the bound counts from its end; shorter ones
-    are taken off.
+    A stall of a check's length stops everybody's, so the bound counts from its end. Shorter ones
+    are taken off, or the time that one of the hosts waited for a processor, if that is longer.
     """
-    stalled_ns = _overlap_ns(stalls, span)
+    stalls = history.stalls
+    stalled_ns = max(_overlap_ns(stalls, span), _waited_ns(history.waits, span))
     long = [stall[1] for stall in stalls if stall[1] - stall[0] >= LONG_STALL_NS]
     from_ns = max([from_ns, *(end for end in long if span[0] < end < span[1])])
-    later_ns = _overlap_ns(stalls, (from_ns, max(from_ns, span[1])))
+    later = (from_ns, max(from_ns, span[1]))
+    later_ns = max(_overlap_ns(stalls, later), _waited_ns(history.waits, later))
     return Outage(*span, from_ns, bound_ns, stalled_ns, later_ns)
+
+
+def _waited_ns(waits: Mapping[str, Sequence[Span]], span: Span) -> int:
+    """The longest that one of the hosts waited for a processor in that time."""
+    return max((_total_at(s, span[1]) - _total_at(s, span[0]) for s in waits.values()), default=0)
+
+
+def _total_at(samples: Sequence[Span], at_ns: int) -> int:
+    """What had been waited in all by then, evenly between two looks."""
+    index = bisect.bisect_left(samples, (at_ns, 0))
+    if index == 0 or index == len(samples):
+        return samples[min(index, len(samples) - 1)][1] if samples else 0
+    (a_ns, a), (b_ns, b) = samples[index - 1 : index + 1]
+    return a + (b - a) * (at_ns - a_ns) // (b_ns - a_ns)
 
 
 def _bound(step: Step, start_ns: int, history: History) -> tuple[int, int, str]:

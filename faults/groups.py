@@ -134,6 +134,17 @@ class Group:
             _write(os.path.join(folder, "cpu.cfs_period_us"), str(PERIOD_US))
             _write(os.path.join(folder, "cpu.cfs_quota_us"), str(quota or -1))
 
+    def waited_ns(self) -> int:
+        """For how long, in all, a process of the host that could run had no processor; 0: unknown.
+
+        This is "some" of the pressure stall information (Linux's Documentation/accounting/psi).
+        """
+        try:
+            with open(os.path.join(self._main, "cpu.pressure")) as file:
+                return int(file.readline().rpartition("total=")[2]) * 1000
+        except (OSError, ValueError):
+            return 0
+
     def remove(self) -> None:
         """Kill what is inside and remove the groups."""
         for top in sorted(set(self._folders.values())):

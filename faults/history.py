@@ -66,6 +66,8 @@ class History(NamedTuple):
     """All of one chapter.
 
     `stalls`: when an unrelated process on the same machine stood still: the machine's own doing.
+    `waits`: for each host moments, and how long its processes had waited for a processor until
+    then, in all.
     `strays`: processes of the command that were found when both members had been stopped in good
     order. `ended_ns`: when that was asked for; what follows is no part of any step.
     """
@@ -78,3 +80,4 @@ class History(NamedTuple):
     flaws: list[str]
     limits: Limits
     ended_ns: int
+    waits: dict[str, list[tuple[int, int]]]

@@ -74,7 +74,15 @@ def watch(plan: Watch, stage: Stage) -> bool:
     step = Step("nothing", ("none",), "nothing", began_ns, began_ns, began_ns, 0.0, True, False)
     limits = Limits(0.0, STARTS_S, chapter.every_s, WAKES_S, HAND_OVER_S + chapter.every_s)
     history = History(
-        stage.recorder.lives(), [], [step], stage.stalls(), strays, [], limits, ended_ns
+        stage.recorder.lives(),
+        [],
+        [step],
+        stage.stalls(),
+        strays,
+        [],
+        limits,
+        ended_ns,
+        stage.waits(),
     )
     verdict = judge(history)
     runs = [x for x in history.lives if x.kind is Kind.MAIN and x.start_ns < ended_ns]

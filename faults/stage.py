@@ -18,6 +18,7 @@ from faults.history import Pause
 from faults.hosts import Host, wait_until
 from faults.links import Links
 from faults.logs import Logs
+from faults.pressure import Pressure, Samples
 from faults.recorder import Life, Recorder
 from faults.relay import Relay
 
@@ -45,6 +46,7 @@ class Stage:
         self.hosts: dict[str, Host] = {}
         self.witness: Witness | None = None
         self.relay: Relay | None = None
+        self.pressure: Pressure | None = None
         self._canary: subprocess.Popen[bytes] | None = None
         self._unread: list[int] = []
         self.chapter: Chapter
@@ -77,6 +79,8 @@ class Stage:
         records = os.path.join(self.memory, f"chapter-{chapter.number}")
         self.recorder = Recorder(self.programs.command, records)
         self._canary = self._start_canary()
+        groups = {name: host.group for name, host in self.hosts.items()}
+        self.pressure = Pressure(groups)
         for name, host in self.hosts.items():
             host.prepare(place)
             other = MEMBERS[1 - MEMBERS.index(name)]
@@ -109,6 +113,10 @@ class Stage:
         with processes.uninterrupted():
             return subprocess.Popen(words, env=environment)
 
+    def waits(self) -> Samples:
+        """How long each host's processes had waited for a processor, all along this chapter."""
+        return self.pressure.samples if self.pressure is not None else {}
+
     def stalls(self) -> list[tuple[int, int]]:
         """When the canary stood still in this chapter."""
         return [hole for life in self._canary_records.lives() for hole in life.holes]
@@ -129,6 +137,8 @@ class Stage:
         return left
 
     def _sweep(self) -> None:
+        if self.pressure is not None:
+            self.pressure.close()
         if self._canary is not None:
             self._canary.terminate()
             self._canary.wait()

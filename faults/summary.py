@@ -66,8 +66,10 @@ class Tally:
             _spread("Both ran during a partition under `--takeover silence`", self.apart_ns),
             f"The worker changed without need {len(needless)} times"
             + (f" ({', '.join(sorted({r.step.name for r in needless}))})." if needless else "."),
-            f"The machine itself stood still during {len(stalls_ns)} of the times in which nobody "
-            f"ran, at most for {max(stalls_ns, default=0) / 1e6:.0f} ms; that does not count.",
+            f"The machine stood still, or gave a host no processor, during {len(stalls_ns)} of the "
+            "times in which nobody ran: "
+            f"median {statistics.median(stalls_ns or [0]) / 1e6:.1f} ms, "
+            f"worst {max(stalls_ns, default=0) / 1e6:.0f} ms; that does not count.",
             _beyond(self.recoveries),
         ]  # fmt: skip
 

@@ -59,6 +59,7 @@ def verdict(
     pauses: Sequence[Pause] = (),
     *,
     stalls: Sequence[tuple[int, int]] = (),
+    waits: Sequence[tuple[int, int]] = (),
     strays: Sequence[str] = (),
     flaws: Sequence[str] = (),
     limits: Limits = LIMITS,
@@ -66,7 +67,15 @@ def verdict(
     ordered = sorted(lives, key=lambda one: one.start_ns)
     still = [(a * MS, b * MS) for a, b in stalls]
     history = History(
-        ordered, list(pauses), list(steps), still, list(strays), list(flaws), limits, END * MS
+        ordered,
+        list(pauses),
+        list(steps),
+        still,
+        list(strays),
+        list(flaws),
+        limits,
+        END * MS,
+        {"b": [(at * MS, total * MS) for at, total in waits]},
     )
     return judge(history)
 
@@ -191,6 +200,16 @@ def test_a_machine_that_stood_still_gets_that_time_back() -> None:
     short = [(at, at + 40) for at in range(1200, 1400, 100)]
     assert kinds(verdict(lives, [step(1000, 1100, 1800)], stalls=short)) == ["gap"]
     assert not verdict(lives, [step(1000, 1100, 1800)], stalls=[*short, (1500, 1540)]).findings
+
+
+def test_a_host_that_waited_for_a_processor_gets_that_time_back() -> None:
+    lives = [life("a", 2, 0, 1000, ended=False), life("b", 3, 1700, END)]
+    steps = [step(1000, 1100, 1800)]
+    assert kinds(verdict(lives, steps, waits=[(900, 5), (1200, 5), (1600, 95), (1800, 95)])) == [
+        "gap"
+    ]
+    assert not verdict(lives, steps, waits=[(900, 5), (1200, 5), (1600, 115), (1800, 115)]).findings
+    assert kinds(verdict(lives, steps, waits=[(900, 0), (1000, 500), (1800, 500)])) == ["gap"]
 
 
 def test_a_command_that_ends_by_itself_is_served_until_its_next_start() -> None:

@@ -85,7 +85,7 @@ def kinds_found(recorder: Recorder) -> list[str]:
     now_ns = time.monotonic_ns()
     lives = recorder.lives()
     step = Step("x", ("x",), "x", 0, now_ns, now_ns, None, False, False)
-    history = History(lives, [], [step], [], [], recorder.flaws, LIMITS, now_ns)
+    history = History(lives, [], [step], [], [], recorder.flaws, LIMITS, now_ns, {})
     return [finding.kind for finding in judge(history).findings]
 
 
@@ -183,7 +183,7 @@ def test_lanes_show_who_ran_when(recorder: Recorder, start: Start) -> None:
     lives = recorder.lives()
     step = Step("x", ("x",), "the blow", lives[1].start_ns, *2 * (lives[1].last_ns,), None, False,
                 False)  # fmt: skip
-    history = History(lives, [], [step], [], [], [], LIMITS, lives[1].last_ns)
+    history = History(lives, [], [step], [], [], [], LIMITS, lives[1].last_ns, {})
     finding = judge(history).findings[0]
     shown = draw(history, [], window(history, finding))
     lanes = [line for line in shown.splitlines() if line.endswith("|") and "#" in line]
