@@ -9,7 +9,7 @@ PLATFORMS := linux win32 sunos5
 SYSTEM_DEPS := ip:iproute2 nft:nftables gcc:gcc
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint format demo sim sim-mutants model bench bench-peers docs build clean system-deps
+.PHONY: help test lint format demo sim sim-mutants model bench bench-peers faults docs build clean system-deps
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench: ## measure takeovers and what a member costs (N=100, ARGS="--only kill")
 
 bench-peers: $(VENV)/installed ## measure ha-heartbeat beside other programs, into docs/comparison.md (N=20, ARGS="--only keepalived --measure host")
 	$(BIN)/python benchmarks/peers/run.py $(if $(N),--trials $(N)) $(ARGS)
+
+faults: $(VENV)/installed ## strike real members (FAULTS=200, SEED=n, ARGS="--list"; see docs/faults.md)
+	$(BIN)/python -m faults $(if $(FAULTS),--faults $(FAULTS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 docs: ## make docs/states.md from the transition table
 	$(PYTHON) -m ha_heartbeat.core.picture > docs/states.md

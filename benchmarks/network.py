@@ -61,8 +61,8 @@ class Namespaces:
     can_cut = True
     description = "network namespaces, veth pairs to a bridge in one of their own"
 
-    def __init__(self) -> None:
-        stem = f"hb-bench-{os.getpid()}"
+    def __init__(self, stem: str = "hb-bench") -> None:
+        stem = f"{stem}-{os.getpid()}"
         self._names = {name: f"{stem}-{name}" for name in (*ADDRESSES, "switch")}
         self._socket: socket.socket | None = None
         self._sequence = 0
@@ -101,6 +101,10 @@ class Namespaces:
     def inside(self, member: str) -> tuple[str, ...]:
         """The words before a command that make it run on that member's side."""
         return ("nsenter", f"--net={_NETNS_FOLDER}/{self._names[member]}")
+
+    def namespace(self, name: str) -> str:
+        """The name of the namespace of a member, of the witness, or of the switch."""
+        return self._names[name]
 
     def cut(self, member: str) -> None:
         """Take the member's port off the bridge: from now on both sides see silence only.

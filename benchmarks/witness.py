@@ -23,25 +23,44 @@ class Witness:
     def __init__(self, inside: Sequence[str], folder: str) -> None:
         host = ADDRESSES[WITNESS]
         os.mkdir(folder)
+        self._store = os.path.join(folder, "witness.sqlite3")
+        words: tuple[str, ...]
         if _has_extra():
             self.description = "ha-heartbeat-witness"
-            store = os.path.join(folder, "witness.sqlite3")
-            address = ("--listen", f"{host}:{PORT}", "--store", store)
+            address = ("--listen", f"{host}:{PORT}", "--store", self._store)
             words = ("-m", "ha_heartbeat.witness_server", *address)
         else:
             self.description = "a server of the benchmark, in memory"
             words = (os.path.join(HERE, "register_server.py"), host, str(PORT))
         self.url = f"witness://{host}:{PORT}"
+        self._words = (*inside, sys.executable, *words)
         self._log_path = os.path.join(folder, "log")
+        self._log_offset = 0
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
         with processes.uninterrupted(), open(self._log_path, "ab") as log:
-            self._process = subprocess.Popen(
-                [*inside, sys.executable, *words],
+            self._log_offset = log.tell()
+            return subprocess.Popen(
+                self._words,
                 cwd=os.path.dirname(SCRIPT),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+    def start_again(self, *, wiped: bool = False) -> None:
+        """Start it after `close`, with its store or, if it was `wiped`, without."""
+        if wiped:
+            for name in os.listdir(os.path.dirname(self._store)):
+                if name.startswith(os.path.basename(self._store)):
+                    os.unlink(os.path.join(os.path.dirname(self._store), name))
+        self._process = self._start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def wait_until_it_answers(self) -> None:
         """Raises BenchmarkError when it does not within a while."""
@@ -53,10 +72,11 @@ class Witness:
 
     def _said(self) -> str:
         with open(self._log_path, errors="replace") as log:
+            log.seek(self._log_offset)
             return log.read()
 
     def close(self) -> None:
-        """End it."""
+        """End it with SIGKILL."""
         with processes.uninterrupted():
             self._process.kill()
             self._process.wait()

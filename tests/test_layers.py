@@ -115,6 +115,15 @@ def test_imports_point_inwards(path: Path) -> None:
     assert not wrong
 
 
+def test_the_campaign_knows_nothing_of_the_program() -> None:
+    """It starts members and reads what they print; its judge knows the records alone."""
+    for path in sorted((ROOT / "faults").glob("*.py")):
+        ours = {name.split(".")[0] for name in imports_of(path)}
+        assert "ha_heartbeat" not in ours, path
+    judge = {name for name in imports_of(ROOT / "faults" / "checker.py") if "faults" in name}
+    assert judge == {"faults.history", "faults.recorder"}
+
+
 @pytest.mark.parametrize("path", sources(), ids=module_of)
 def test_core_and_wire_stay_with_what_they_need(path: Path) -> None:
     own, names = part_of(module_of(path)), imports_of(path)

@@ -197,7 +197,7 @@ def keep_lease(s: State, now: float) -> None:
 
 
 def kill_margin_s(lease_s: float) -> float:
-    """From SIGKILL to the end of the lease: for the kernel, and for who acts if a guardian is late."""
+    """From SIGKILL to the end of the lease: for all that has to act if a guardian is late."""
     return min(KILL_MARGIN_S, lease_s / 20)
 
 

@@ -44,6 +44,7 @@ from ha_heartbeat.guardian.protocol import (
     Stop,
     encode,
 )
+from ha_heartbeat.shell.aside import aside
 from ha_heartbeat.shell.overdue import Overdue
 
 if sys.platform == "linux":
@@ -333,8 +334,8 @@ class Guardian:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:
-            with theirs, ThreadPoolExecutor(1) as aside:
-                process = await loop.run_in_executor(aside, self._spawn, theirs)
+            with theirs, ThreadPoolExecutor(1) as thread:  # asked once, so it spawns one at most
+                process = await aside(thread, self._spawn, theirs)
         except (OSError, ValueError) as problem:
             ours.close()
             raise GuardianError(f"the guardian could not be started: {problem}") from problem
@@ -430,18 +431,17 @@ class Guardian:
         Only after its exit are its children ours: the kernel closes the channel before it hands
         them over.
         """
-        loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1) as aside:
+        with ThreadPoolExecutor(1) as thread:
             leave_s = _LEAVE_S if self._ending.is_set() else _CLEAR_S
-            await loop.run_in_executor(aside, _await_exit, link.process, leave_s)
+            await aside(thread, _await_exit, link.process, leave_s)
             if link.process.returncode == 0:  # it has seen to that itself
                 return
             pause_s = _FIRST_PAUSE_S
             groups = tuple(self._groups.values())
             while True:
                 spared = frozenset(self._spare())
-                if not await loop.run_in_executor(
-                    aside, _kill_left, link.process.pid, self._variant, groups, spared
+                if not await aside(
+                    thread, _kill_left, link.process.pid, self._variant, groups, spared
                 ):
                     break
                 await asyncio.sleep(pause_s)

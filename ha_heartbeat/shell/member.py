@@ -21,6 +21,7 @@ from ha_heartbeat.core.machine import Core
 from ha_heartbeat.core.votes import kill_margin_s
 from ha_heartbeat.guardian import protocol
 from ha_heartbeat.guardian.clock import now_s
+from ha_heartbeat.shell.aside import aside
 from ha_heartbeat.shell.errors import StartError
 from ha_heartbeat.shell.fence import Fence
 from ha_heartbeat.shell.guardian import Event as GuardianEvent
@@ -375,7 +376,8 @@ class Disk:
 
     async def close(self) -> None:
         """Return when everything that can be written is."""
-        await self._loop.run_in_executor(None, self._writer.shutdown)
+        with ThreadPoolExecutor(1) as thread:
+            await aside(thread, self._writer.shutdown)
 
     def _aside(self, write: Callable[..., str], *args: object) -> None:
         self._writer.submit(write, *args).add_done_callback(

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from itertools import pairwise
@@ -334,6 +335,31 @@ def test_a_start_that_fails_is_tried_again_and_told_once(monkeypatch: pytest.Mon
                 await asyncio.sleep(0.01)
             assert member.heard.empty()
         await member.expect(Ready)
+
+    play(scene)
+
+
+@linux_only
+def test_what_uses_up_all_processes_is_killed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the fault campaign: a command that forks without end, and a guardian killed."""
+
+    def out_of_processes(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scene(member: Member) -> None:
+        first = member.pid
+        argv = (sys.executable, "-c", DAEMON, str(tmp_path / "pid"))
+        member.guardian.run(order(argv, 1))
+        await member.expect(Started)
+        await member.expect(Ended)
+        daemon = pid_from(tmp_path / "pid")
+        monkeypatch.setattr(threading.Thread, "start", out_of_processes)
+        os.kill(first, signal.SIGKILL)
+        await member.expect(Lost)
+        assert not alive(daemon)
+        assert (await member.expect(Ready)).pid != first
 
     play(scene)
 
