@@ -81,7 +81,7 @@ class Campaign:
         times_s = longest_times_s(chapter, self.stage.witness.url)
         self.stage.logs.note("campaign", str(chapter))
         self.stage.open(chapter, times_s)
-        recovers_s = max([t for t in times_s.values() if t != float("inf")])
+        recovers_s = max((t for t in times_s.values() if t != float("inf")), default=0.0)
         recovers_s = max(recovers_s, 1.01 * chapter.lease_s + chapter.interval_s)
         limits = Limits(
             recovers_s=recovers_s,

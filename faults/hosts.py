@@ -182,6 +182,7 @@ class Host:
             self.group.thaw()
             self.group.kill()
             if self.process is not None:
+                self.process.kill()  # one that was just started may not have entered yet
                 self.process.wait()
 
     def close(self) -> None:
