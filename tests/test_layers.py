@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "shell": {"config", "core", "guardian", "wire", "witnesses"},
     "sim": {"core", "wire"},
     "wire": {"core"},
-    "witness_server": {"config", "witnesses"},
+    "witness_server": {"config", "shell", "witnesses"},
     "witnesses": set(),
 }
 
@@ -133,6 +133,19 @@ def test_core_and_wire_stay_with_what_they_need(path: Path) -> None:
     if own == "wire":
         core = {name for name in names if name.startswith("ha_heartbeat.core")}
         assert core <= {"ha_heartbeat.core.types"}
+
+
+def test_the_witness_server_takes_one_light_module_of_the_shell() -> None:
+    own = [path for path in sources() if part_of(module_of(path)) == "witness_server"]
+    names = set().union(*(imports_of(path) for path in own))
+    assert {name for name in names if name.startswith("ha_heartbeat.shell")} == {
+        "ha_heartbeat.shell.notify"
+    }
+    loaded = loaded_by("import ha_heartbeat.shell.notify")
+    assert {name for name in loaded if name.startswith("ha_heartbeat.")} == {
+        "ha_heartbeat.shell",
+        "ha_heartbeat.shell.notify",
+    }
 
 
 def test_nothing_but_the_standard_library_at_run_time() -> None:

@@ -29,6 +29,7 @@ from ha_heartbeat.shell.guardian import Guardian, GuardianError, Lost
 from ha_heartbeat.shell.link import Link
 from ha_heartbeat.shell.listen import bind, explain_loopback
 from ha_heartbeat.shell.log import Log
+from ha_heartbeat.shell.notify import Notifier, take
 from ha_heartbeat.shell.resolve import resolve_now
 from ha_heartbeat.shell.state import StateFile, StateWriteError
 
@@ -49,12 +50,15 @@ def run_member(config: Config) -> int:
 
 async def _run(config: Config) -> int:
     """Start, live and end. A signal before the member lives ends the start, in good order, too."""
-    starting = asyncio.ensure_future(_start_and_live(config))
+    notifier = take(os.environ)
+    starting = asyncio.ensure_future(_start_and_live(config, notifier))
     with stop_signals(starting.cancel):
         try:
             return await starting
         except asyncio.CancelledError:
             return 0
+        finally:
+            notifier.close()
 
 
 @contextlib.contextmanager
@@ -75,11 +79,15 @@ def stop_signals(on_stop: Callable[[], object]) -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
 
 
-async def _start_and_live(config: Config) -> int:
+async def _start_and_live(config: Config, notifier: Notifier) -> int:
     log = Log(config.member, config.service, config.log_format, verbose=config.verbose)
 
     def notice(text: str) -> None:
         log.say(core.Say(core.Level.WARNING, _as_sentence(text)))
+
+    def waiting(text: str) -> None:
+        notice(text)
+        notifier.status(text)
 
     StateFile.open(config.state_dir, config.service, config.local, config.member)
     if config.witness:
@@ -87,14 +95,14 @@ async def _start_and_live(config: Config) -> int:
 
         check_url(config.witness, config.service)  # before the port is waited for
     peers = await resolve_now(*config.remote) if config.remote else []
-    sockets = await bind(config.local, wait_s=config.wait_for_serversocket_s, on_waiting=notice)
+    sockets = await bind(config.local, wait_s=config.wait_for_serversocket_s, on_waiting=waiting)
     try:
         for peer in peers:
             if trap := explain_loopback(config.local, sockets, str(peer.sockaddr[0])):
                 raise StartError(trap)
         # Again: the member that held the port until now may have written to it.
         state = StateFile.open(config.state_dir, config.service, config.local, config.member)
-        member = Member(config, log, state, notice)
+        member = Member(config, log, state, notice, notifier)
         return await member.live(sockets)
     finally:
         for sock in sockets:
@@ -105,11 +113,17 @@ class Member:
     """One running member. Made for one `live`."""
 
     def __init__(
-        self, config: Config, log: Log, state: StateFile, notice: Callable[[str], None]
+        self,
+        config: Config,
+        log: Log,
+        state: StateFile,
+        notice: Callable[[str], None],
+        notifier: Notifier,
     ) -> None:
         self._config = config
         self._log = log
         self._notice = notice
+        self._notifier = notifier
         self._core = Core(config.settings())
         self._disk = Disk(state, notice)
         self._incarnation = os.urandom(8).hex()
@@ -159,7 +173,9 @@ class Member:
         with stop_signals(lambda: self.tell(core.StopRequested())):
             if self._link is not None:
                 self._link.serve(sockets)
+            self._notifier.status(core.Phase.LOOKING.value)
             self.tell(core.Started(self._incarnation, *self._disk.epochs))
+            self._notifier.ready(self._is_well)
             try:
                 return await self._end
             finally:
@@ -167,6 +183,7 @@ class Member:
 
     async def _leave(self) -> None:
         """Say what is left to say, then let go of the port."""
+        self._notifier.stopping()
         if self._timer is not None:
             self._timer.cancel()
         if self._link is not None:
@@ -215,6 +232,13 @@ class Member:
         self._log.flush()
         self._disk.retry()
         self.tell(core.Tick())
+
+    def _is_well(self) -> bool:
+        """Whether the core is woken when it asked to be; a loop that does not turn asks nobody."""
+        if self._timer is None:
+            return self._core.wake_at() == float("inf")
+        late_s = asyncio.get_running_loop().time() - self._timer.when()
+        return late_s < self._notifier.half_s
 
     def _hear_guardian(self, event: GuardianEvent) -> None:
         told = _from_guardian(event, self._runs)
@@ -290,6 +314,7 @@ class Member:
 
     def _change_role(self, effect: core.RoleChanged) -> None:
         self._log.role_changed(effect)
+        self._notifier.status(f"{effect.phase.value}, epoch {effect.epoch}")
         self._evidence = effect.evidence
         if effect.phase is core.Phase.WORKER:
             self._disk.ensure(effect.epoch)
