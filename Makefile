@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUFF := $(BIN)/ruff
 PLATFORMS := linux win32 sunos5
 # name-of-the-program:Debian-package, for the tests with real processes and networks
-SYSTEM_DEPS := ip:iproute2 nft:nftables gcc:gcc
+SYSTEM_DEPS := ip:iproute2 nft:nftables gcc:gcc systemd-analyze:systemd
 
 .DEFAULT_GOAL := help
 .PHONY: help test lint format demo sim sim-mutants model bench bench-peers faults docs build clean system-deps

@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "config": {"core"},
     "core": set(),
     "guardian": set(),
+    "install": {"cli", "config", "core", "witness_server"},
     "shell": {"config", "core", "guardian", "wire", "witnesses"},
     "sim": {"core", "wire"},
     "wire": {"core"},

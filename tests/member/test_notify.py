@@ -143,7 +143,7 @@ def test_a_core_that_is_not_woken_gives_no_sign() -> None:
 def test_a_full_disk_is_no_reason_to_be_killed(rig: Rig, manager: Manager) -> None:
     """A member whose state cannot be written goes on, and would not start again."""
     with rig.free_port():
-        one = rig.member(1)
+        rig.member(1)
         hears(manager, "STATUS=worker, epoch 2")
         state = next((rig.place / "state").iterdir())
         state.rename(rig.place / "gone")
