@@ -222,6 +222,7 @@ _HARDENED: Final = (
     "SystemCallArchitectures=native",
     "SystemCallFilter=@system-service",
     "SystemCallFilter=~@privileged",
+    "SystemCallErrorNumber=EPERM",
     "UMask=0077",
 )
 
