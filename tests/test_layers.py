@@ -14,7 +14,7 @@ PACKAGE = ROOT / "ha_heartbeat"
 
 # For each part of the package, the other parts that it may import; None stands for all.
 MAY_IMPORT: dict[str, set[str] | None] = {
-    "__init__": set(),
+    "__init__": {"config", "guardian", "library", "shell"},  # by name, when asked for
     "__main__": None,
     "cli": None,
     "ctl": None,
@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "core": set(),
     "guardian": set(),
     "install": {"cli", "config", "core", "witness_server"},
+    "library": {"config", "core", "guardian", "shell"},
     "shell": {"config", "core", "guardian", "wire", "witnesses"},
     "sim": {"core", "wire"},
     "wire": {"core"},
@@ -198,6 +199,16 @@ def test_help_and_usage_errors_are_light() -> None:
         loaded = loaded_by(f"from ha_heartbeat.cli import main; main({arguments!r})")
         assert not loaded & heavy
         assert not {name for name in loaded if name.startswith("ha_heartbeat.shell")}
+
+
+def test_the_package_itself_is_light() -> None:
+    loaded = loaded_by("import ha_heartbeat")
+    assert {name for name in loaded if name.startswith("ha_heartbeat")} == {"ha_heartbeat"}
+    assert not loaded & {"asyncio", "importlib.util", "logging", "threading", "typing"}
+    listed = loaded_by("import ha_heartbeat; assert 'elected' in dir(ha_heartbeat)")
+    assert "ha_heartbeat.library" not in listed
+    used = loaded_by("import ha_heartbeat; ha_heartbeat.elected")
+    assert "ha_heartbeat.library.election" in used
 
 
 def test_the_shell_can_be_imported_here() -> None:

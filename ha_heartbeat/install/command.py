@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from ha_heartbeat import __file__ as _package_file
 from ha_heartbeat import cli
 from ha_heartbeat.config import Config, ConfigError, Given, make_config, read_address
+from ha_heartbeat.install import __file__ as _own_file
 from ha_heartbeat.install import units
 from ha_heartbeat.install.quoting import QuotingError
 from ha_heartbeat.install.units import Unit
@@ -25,7 +25,7 @@ PROGRAM: Final = "python3 -m ha_heartbeat.install"
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}|\d{1,10}", re.ASCII)
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\-]{1,247}", re.ASCII)
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(_package_file)))
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(_own_file))))
 
 
 class InstallError(Exception):

@@ -12,7 +12,8 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ha_heartbeat import __version__
 from ha_heartbeat.config import Address, Config
@@ -28,14 +29,17 @@ from ha_heartbeat.shell.guardian import Event as GuardianEvent
 from ha_heartbeat.shell.guardian import Guardian, GuardianError, Lost
 from ha_heartbeat.shell.link import Link
 from ha_heartbeat.shell.listen import bind, explain_loopback
-from ha_heartbeat.shell.log import Log
+from ha_heartbeat.shell.log import Log, Speaker
 from ha_heartbeat.shell.notify import Notifier, take
 from ha_heartbeat.shell.resolve import resolve_now
+from ha_heartbeat.shell.runner import MakeRunner, Runner
 from ha_heartbeat.shell.state import StateFile, StateWriteError
 
 if TYPE_CHECKING:
     from ha_heartbeat.shell.witness import Witness
 
+StopOn: TypeAlias = Callable[[Callable[[], object]], AbstractContextManager[None]]
+"""Has a stop of the member call a function for as long as the context lasts."""
 RETRY_S: Final = 1.0
 """How often what could not be written, to the state file or to stderr, is tried again."""
 
@@ -45,14 +49,27 @@ def run_member(config: Config) -> int:
 
     Raises StartError when it cannot start, with a sentence for the operator.
     """
-    return asyncio.run(_run(config))
+    log = Log(config.member, config.service, config.log_format, verbose=config.verbose)
+    return asyncio.run(run_one(config, log, take(os.environ)))
 
 
-async def _run(config: Config) -> int:
-    """Start, live and end. A signal before the member lives ends the start, in good order, too."""
-    notifier = take(os.environ)
-    starting = asyncio.ensure_future(_start_and_live(config, notifier))
-    with stop_signals(starting.cancel):
+async def run_one(
+    config: Config,
+    log: Speaker,
+    notifier: Notifier,
+    *,
+    make_runner: MakeRunner = Guardian,
+    stop_on: StopOn | None = None,
+) -> int:
+    """Start, live and end; the exit status. Raises StartError.
+
+    stop_on: has what would stop the member call something else, for as long as its context lasts;
+    by default SIGTERM and SIGINT. A stop before the member lives ends the start in good order, too.
+    """
+    stop_on = stop_on or stop_signals
+    life = _start_and_live(config, log, notifier, make_runner, stop_on)
+    starting = asyncio.ensure_future(life)
+    with stop_on(starting.cancel):
         try:
             return await starting
         except asyncio.CancelledError:
@@ -79,9 +96,9 @@ def stop_signals(on_stop: Callable[[], object]) -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
 
 
-async def _start_and_live(config: Config, notifier: Notifier) -> int:
-    log = Log(config.member, config.service, config.log_format, verbose=config.verbose)
-
+async def _start_and_live(
+    config: Config, log: Speaker, notifier: Notifier, make_runner: MakeRunner, stop_on: StopOn
+) -> int:
     def notice(text: str) -> None:
         log.say(core.Say(core.Level.WARNING, _as_sentence(text)))
 
@@ -103,7 +120,7 @@ async def _start_and_live(config: Config, notifier: Notifier) -> int:
         # Again: the member that held the port until now may have written to it.
         state = StateFile.open(config.state_dir, config.service, config.local, config.member)
         member = Member(config, log, state, notice, notifier)
-        return await member.live(sockets)
+        return await member.live(sockets, make_runner, stop_on)
     finally:
         for sock in sockets:
             sock.close()
@@ -115,7 +132,7 @@ class Member:
     def __init__(
         self,
         config: Config,
-        log: Log,
+        log: Speaker,
         state: StateFile,
         notice: Callable[[str], None],
         notifier: Notifier,
@@ -136,7 +153,7 @@ class Member:
         # Without a peer the port is a lock and nothing more: nobody is answered on it.
         self._link = self._make_link(config.remote) if config.remote else None
         self._witness = self._make_witness() if config.witness else None
-        self._guardian: Guardian
+        self._guardian: Runner
 
     def _make_witness(self) -> Witness:
         from ha_heartbeat.shell.witness import Witness  # its weight is for those who use it
@@ -156,9 +173,11 @@ class Member:
             connect_timeout_s=config.interval_test_s,
         )
 
-    async def live(self, sockets: list[socket.socket]) -> int:
+    async def live(
+        self, sockets: list[socket.socket], make_runner: MakeRunner, stop_on: StopOn
+    ) -> int:
         """Start with these listening sockets, live, and end in good order; the exit status."""
-        self._guardian = Guardian(
+        self._guardian = make_runner(
             listeners=[sock.fileno() for sock in sockets],
             stop_timeout_s=self._config.stop_timeout_s,
             margin_s=kill_margin_s(self._core.state.settings.lease_s),
@@ -170,7 +189,7 @@ class Member:
         except GuardianError as error:
             raise StartError(str(error)) from error
         self._log.say(core.Say(core.Level.INFO, _greeting(self._config)))
-        with stop_signals(lambda: self.tell(core.StopRequested())):
+        with stop_on(lambda: self.tell(core.StopRequested())):
             if self._link is not None:
                 self._link.serve(sockets)
             self._notifier.status(core.Phase.LOOKING.value)

@@ -39,6 +39,7 @@ class MakeRunner(Protocol):
         *,
         listeners: Sequence[int],
         stop_timeout_s: float,
+        margin_s: float,
         on_event: Callable[[Event], None],
         spare: Callable[[], Collection[int]],
     ) -> Runner:
