@@ -9,7 +9,7 @@ PLATFORMS := linux win32 sunos5
 SYSTEM_DEPS := ip:iproute2 nft:nftables gcc:gcc systemd-analyze:systemd
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint format demo sim sim-mutants model bench bench-peers faults docs build pyz clean system-deps
+.PHONY: help test lint format demo sim sim-mutants model bench bench-peers faults docs build pyz deb clean system-deps
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ docs: ## make docs/states.md from the transition table
 
 pyz: ## make dist/ha_heartbeat.pyz: the whole program in one file
 	$(PYTHON) packaging/pyz.py
+
+deb: ## make the Debian package in dist/ (needs dpkg-deb)
+	$(PYTHON) packaging/deb.py
 
 build: $(VENV)/installed ## build the wheel and the source distribution into dist/
 	$(BIN)/python -m pip install --quiet build

@@ -92,6 +92,14 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     return EXIT_OK
 
 
+def unit_for(arguments: Sequence[str]) -> Unit:
+    """The unit that `arguments` describe.
+
+    Raises UsageError, ConfigError, QuotingError and InstallError, and SystemExit(2) as `main` does.
+    """
+    return _unit(_parser(PROGRAM).parse_args(arguments))
+
+
 def _unit(options: argparse.Namespace) -> Unit:
     if options.user and not _USER.fullmatch(options.user):
         raise ConfigError(f"--user: {options.user!r} is no user's name; give one, for example web")

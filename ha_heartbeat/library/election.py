@@ -85,8 +85,8 @@ def elected(
     In an `async with`, the task in the block is cancelled when the term is lost, and TermLostError
     is raised in its place. In a `with` nothing can be interrupted: look at `term.lost`.
 
-    Raises ConfigError for options that cannot be used, TypeError for unknown ones. Entering raises StartError when no member
-    can be started, as when the port is taken.
+    Raises ConfigError for options that cannot be used, TypeError for unknown ones. Entering
+    raises StartError when no member can be started, as when the port is taken.
     """
     if on_overrun not in ("log", "exit"):
         raise ConfigError(f"on_overrun: {on_overrun!r} is unknown; give 'log' or 'exit'")
