@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 RUFF := $(BIN)/ruff
 PLATFORMS := linux win32 sunos5
 # name-of-the-program:Debian-package, for the tests with real processes and networks
-SYSTEM_DEPS := ip:iproute2 nft:nftables gcc:gcc
+SYSTEM_DEPS := ip:iproute2 nft:nftables gcc:gcc systemd-analyze:systemd
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint format demo sim sim-mutants model bench bench-peers faults docs build clean system-deps
+.PHONY: help test lint format demo sim sim-mutants model bench bench-peers faults docs build pyz deb clean system-deps
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ faults: $(VENV)/installed ## strike real members (FAULTS=200, SEED=n, ARGS="--li
 
 docs: ## make docs/states.md from the transition table
 	$(PYTHON) -m ha_heartbeat.core.picture > docs/states.md
+
+pyz: ## make dist/ha_heartbeat.pyz: the whole program in one file
+	$(PYTHON) packaging/pyz.py
+
+deb: ## make the Debian package in dist/ (needs dpkg-deb)
+	$(PYTHON) packaging/deb.py
 
 build: $(VENV)/installed ## build the wheel and the source distribution into dist/
 	$(BIN)/python -m pip install --quiet build

@@ -14,17 +14,19 @@ PACKAGE = ROOT / "ha_heartbeat"
 
 # For each part of the package, the other parts that it may import; None stands for all.
 MAY_IMPORT: dict[str, set[str] | None] = {
-    "__init__": set(),
+    "__init__": {"config", "guardian", "library", "shell"},  # by name, when asked for
     "__main__": None,
     "cli": None,
     "ctl": None,
     "config": {"core"},
     "core": set(),
     "guardian": set(),
+    "install": {"cli", "config", "core", "witness_server"},
+    "library": {"config", "core", "guardian", "shell"},
     "shell": {"config", "core", "guardian", "wire", "witnesses"},
     "sim": {"core", "wire"},
     "wire": {"core"},
-    "witness_server": {"config", "witnesses"},
+    "witness_server": {"config", "shell", "witnesses"},
     "witnesses": set(),
 }
 
@@ -135,6 +137,19 @@ def test_core_and_wire_stay_with_what_they_need(path: Path) -> None:
         assert core <= {"ha_heartbeat.core.types"}
 
 
+def test_the_witness_server_takes_one_light_module_of_the_shell() -> None:
+    own = [path for path in sources() if part_of(module_of(path)) == "witness_server"]
+    names = set().union(*(imports_of(path) for path in own))
+    assert {name for name in names if name.startswith("ha_heartbeat.shell")} == {
+        "ha_heartbeat.shell.notify"
+    }
+    loaded = loaded_by("import ha_heartbeat.shell.notify")
+    assert {name for name in loaded if name.startswith("ha_heartbeat.")} == {
+        "ha_heartbeat.shell",
+        "ha_heartbeat.shell.notify",
+    }
+
+
 def test_nothing_but_the_standard_library_at_run_time() -> None:
     for path in sources():
         outside = {name.split(".")[0] for name in imports_of(path)} - {"ha_heartbeat"}
@@ -184,6 +199,16 @@ def test_help_and_usage_errors_are_light() -> None:
         loaded = loaded_by(f"from ha_heartbeat.cli import main; main({arguments!r})")
         assert not loaded & heavy
         assert not {name for name in loaded if name.startswith("ha_heartbeat.shell")}
+
+
+def test_the_package_itself_is_light() -> None:
+    loaded = loaded_by("import ha_heartbeat")
+    assert {name for name in loaded if name.startswith("ha_heartbeat")} == {"ha_heartbeat"}
+    assert not loaded & {"asyncio", "importlib.util", "logging", "threading", "typing"}
+    listed = loaded_by("import ha_heartbeat; assert 'elected' in dir(ha_heartbeat)")
+    assert "ha_heartbeat.library" not in listed
+    used = loaded_by("import ha_heartbeat; ha_heartbeat.elected")
+    assert "ha_heartbeat.library.election" in used
 
 
 def test_the_shell_can_be_imported_here() -> None:

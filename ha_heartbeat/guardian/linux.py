@@ -94,6 +94,10 @@ if sys.platform == "linux":
                 return
             self._until_ns = None
 
+        def close(self) -> None:
+            """Give it back."""
+            os.close(self.fd)
+
     class Fuse:
         """Has the kernel kill this process at a time, also when it is stopped (timer_create(2)).
 
@@ -119,6 +123,10 @@ if sys.platform == "linux":
             new = _Itimerspec(_Timespec(0, 0), _Timespec(seconds, rest))
             done = _timers.timer_settime(self._timer, _TFD_TIMER_ABSTIME, ctypes.byref(new), None)
             _checked(done, "timer_settime")
+
+        def close(self) -> None:
+            """Not at all, and give the timer back."""
+            _checked(_timers.timer_delete(self._timer), "timer_delete")
 
     class LinuxTree:
         """A Tree made of all descendants of this process."""

@@ -162,8 +162,10 @@ class Inbound:
         visitor = Visitor(self, next(self._conns), host)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: visitor, sock)
-        except OSError:  # it was gone before it was welcome
+        except BaseException as error:
             sock.close()
+            if not isinstance(error, OSError):  # it was gone before it was welcome
+                raise
 
     async def _accept_failed(self, error: OSError) -> None:
         """Make room or wait; accept(2): errors of the new connection, too, are reported here.

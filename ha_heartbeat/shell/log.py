@@ -12,7 +12,7 @@ import select
 import sys
 import time
 from collections import deque
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from ha_heartbeat.config import LogFormat
 from ha_heartbeat.core.types import Level, RoleChanged, Say
@@ -24,6 +24,23 @@ MAX_FIELD_CHARS = 300
 ROLE_AT_START = "starting"
 
 Field: TypeAlias = str | int | float | bool | None
+
+
+class Speaker(Protocol):
+    """Where a member says what it has to say: its own log, or an application's. Never raises."""
+
+    def say(self, say: Say, **fields: Field) -> None:
+        """Say one sentence, with more for programs in `fields`."""
+
+    def role_changed(self, changed: RoleChanged) -> None:
+        """Show this role and epoch from now on."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something could not be said yet."""
+
+    def flush(self) -> bool:
+        """Say what waits, as far as that is possible; whether all is said."""
 
 
 class Log:

@@ -12,7 +12,8 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ha_heartbeat import __version__
 from ha_heartbeat.config import Address, Config
@@ -28,13 +29,17 @@ from ha_heartbeat.shell.guardian import Event as GuardianEvent
 from ha_heartbeat.shell.guardian import Guardian, GuardianError, Lost
 from ha_heartbeat.shell.link import Link
 from ha_heartbeat.shell.listen import bind, explain_loopback
-from ha_heartbeat.shell.log import Log
+from ha_heartbeat.shell.log import Log, Speaker
+from ha_heartbeat.shell.notify import Notifier, take
 from ha_heartbeat.shell.resolve import resolve_now
+from ha_heartbeat.shell.runner import MakeRunner, Runner
 from ha_heartbeat.shell.state import StateFile, StateWriteError
 
 if TYPE_CHECKING:
     from ha_heartbeat.shell.witness import Witness
 
+StopOn: TypeAlias = Callable[[Callable[[], object]], AbstractContextManager[None]]
+"""Has a stop of the member call a function for as long as the context lasts."""
 RETRY_S: Final = 1.0
 """How often what could not be written, to the state file or to stderr, is tried again."""
 
@@ -44,17 +49,33 @@ def run_member(config: Config) -> int:
 
     Raises StartError when it cannot start, with a sentence for the operator.
     """
-    return asyncio.run(_run(config))
+    log = Log(config.member, config.service, config.log_format, verbose=config.verbose)
+    return asyncio.run(run_one(config, log, take(os.environ)))
 
 
-async def _run(config: Config) -> int:
-    """Start, live and end. A signal before the member lives ends the start, in good order, too."""
-    starting = asyncio.ensure_future(_start_and_live(config))
-    with stop_signals(starting.cancel):
+async def run_one(
+    config: Config,
+    log: Speaker,
+    notifier: Notifier,
+    *,
+    make_runner: MakeRunner = Guardian,
+    stop_on: StopOn | None = None,
+) -> int:
+    """Start, live and end; the exit status. Raises StartError.
+
+    stop_on: has what would stop the member call something else, for as long as its context lasts;
+    by default SIGTERM and SIGINT. A stop before the member lives ends the start in good order, too.
+    """
+    stop_on = stop_on or stop_signals
+    life = _start_and_live(config, log, notifier, make_runner, stop_on)
+    starting = asyncio.ensure_future(life)
+    with stop_on(starting.cancel):
         try:
             return await starting
         except asyncio.CancelledError:
             return 0
+        finally:
+            notifier.close()
 
 
 @contextlib.contextmanager
@@ -75,11 +96,15 @@ def stop_signals(on_stop: Callable[[], object]) -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
 
 
-async def _start_and_live(config: Config) -> int:
-    log = Log(config.member, config.service, config.log_format, verbose=config.verbose)
-
+async def _start_and_live(
+    config: Config, log: Speaker, notifier: Notifier, make_runner: MakeRunner, stop_on: StopOn
+) -> int:
     def notice(text: str) -> None:
         log.say(core.Say(core.Level.WARNING, _as_sentence(text)))
+
+    def waiting(text: str) -> None:
+        notice(text)
+        notifier.status(text)
 
     StateFile.open(config.state_dir, config.service, config.local, config.member)
     if config.witness:
@@ -87,15 +112,15 @@ async def _start_and_live(config: Config) -> int:
 
         check_url(config.witness, config.service)  # before the port is waited for
     peers = await resolve_now(*config.remote) if config.remote else []
-    sockets = await bind(config.local, wait_s=config.wait_for_serversocket_s, on_waiting=notice)
+    sockets = await bind(config.local, wait_s=config.wait_for_serversocket_s, on_waiting=waiting)
     try:
         for peer in peers:
             if trap := explain_loopback(config.local, sockets, str(peer.sockaddr[0])):
                 raise StartError(trap)
         # Again: the member that held the port until now may have written to it.
         state = StateFile.open(config.state_dir, config.service, config.local, config.member)
-        member = Member(config, log, state, notice)
-        return await member.live(sockets)
+        member = Member(config, log, state, notice, notifier)
+        return await member.live(sockets, make_runner, stop_on)
     finally:
         for sock in sockets:
             sock.close()
@@ -105,11 +130,17 @@ class Member:
     """One running member. Made for one `live`."""
 
     def __init__(
-        self, config: Config, log: Log, state: StateFile, notice: Callable[[str], None]
+        self,
+        config: Config,
+        log: Speaker,
+        state: StateFile,
+        notice: Callable[[str], None],
+        notifier: Notifier,
     ) -> None:
         self._config = config
         self._log = log
         self._notice = notice
+        self._notifier = notifier
         self._core = Core(config.settings())
         self._disk = Disk(state, notice)
         self._incarnation = os.urandom(8).hex()
@@ -122,7 +153,7 @@ class Member:
         # Without a peer the port is a lock and nothing more: nobody is answered on it.
         self._link = self._make_link(config.remote) if config.remote else None
         self._witness = self._make_witness() if config.witness else None
-        self._guardian: Guardian
+        self._guardian: Runner
 
     def _make_witness(self) -> Witness:
         from ha_heartbeat.shell.witness import Witness  # its weight is for those who use it
@@ -142,9 +173,11 @@ class Member:
             connect_timeout_s=config.interval_test_s,
         )
 
-    async def live(self, sockets: list[socket.socket]) -> int:
+    async def live(
+        self, sockets: list[socket.socket], make_runner: MakeRunner, stop_on: StopOn
+    ) -> int:
         """Start with these listening sockets, live, and end in good order; the exit status."""
-        self._guardian = Guardian(
+        self._guardian = make_runner(
             listeners=[sock.fileno() for sock in sockets],
             stop_timeout_s=self._config.stop_timeout_s,
             margin_s=kill_margin_s(self._core.state.settings.lease_s),
@@ -156,10 +189,12 @@ class Member:
         except GuardianError as error:
             raise StartError(str(error)) from error
         self._log.say(core.Say(core.Level.INFO, _greeting(self._config)))
-        with stop_signals(lambda: self.tell(core.StopRequested())):
+        with stop_on(lambda: self.tell(core.StopRequested())):
             if self._link is not None:
                 self._link.serve(sockets)
+            self._notifier.status(core.Phase.LOOKING.value)
             self.tell(core.Started(self._incarnation, *self._disk.epochs))
+            self._notifier.ready(self._is_well)
             try:
                 return await self._end
             finally:
@@ -167,6 +202,7 @@ class Member:
 
     async def _leave(self) -> None:
         """Say what is left to say, then let go of the port."""
+        self._notifier.stopping()
         if self._timer is not None:
             self._timer.cancel()
         if self._link is not None:
@@ -215,6 +251,13 @@ class Member:
         self._log.flush()
         self._disk.retry()
         self.tell(core.Tick())
+
+    def _is_well(self) -> bool:
+        """Whether the core is woken when it asked to be; a loop that does not turn asks nobody."""
+        if self._timer is None:
+            return self._core.wake_at() == float("inf")
+        late_s = asyncio.get_running_loop().time() - self._timer.when()
+        return late_s < self._notifier.half_s
 
     def _hear_guardian(self, event: GuardianEvent) -> None:
         told = _from_guardian(event, self._runs)
@@ -290,6 +333,7 @@ class Member:
 
     def _change_role(self, effect: core.RoleChanged) -> None:
         self._log.role_changed(effect)
+        self._notifier.status(f"{effect.phase.value}, epoch {effect.epoch}")
         self._evidence = effect.evidence
         if effect.phase is core.Phase.WORKER:
             self._disk.ensure(effect.epoch)

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from ha_heartbeat import __version__
 from ha_heartbeat.config import Address, ConfigError, Given, default_state_dir, read_address
@@ -53,9 +53,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class Options(NamedTuple):
+    """The texts of the options as they were given, or their defaults; `store` may be ""."""
+
+    listen: str
+    store: str
+
+
+def read(arguments: Sequence[str] | None) -> Options:
+    """Take the arguments apart. Raises SystemExit, after --version and --help with status 0."""
+    found = _parser().parse_args(arguments)
+    return Options(found.listen, found.store)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the witness until SIGTERM or SIGINT. Returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = read(arguments)
     try:
         address = read_address(Given(options.listen, "--listen"))
         path = _store_path(options.store)

@@ -27,6 +27,13 @@ class GroupCommit:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="witness-store")
         self._waiting: list[tuple[Swap, Done]] = []
         self._scheduled = False
+        self._writing_since_s: float | None = None
+
+    @property
+    def writing_for_s(self) -> float:
+        """How long the batch being written has been so, in seconds; 0 when there is none."""
+        since_s = self._writing_since_s
+        return 0.0 if since_s is None else asyncio.get_running_loop().time() - since_s
 
     def submit(self, swap: Swap, done: Done) -> None:
         """Do the swap, and call `done` after its transaction is on disk."""
@@ -46,12 +53,14 @@ class GroupCommit:
         batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
         swaps = [swap for swap, _done in batch]
         loop = asyncio.get_running_loop()
+        self._writing_since_s = loop.time()
         written = loop.run_in_executor(self._thread, self._store.commit, swaps)
         written.add_done_callback(lambda ended: self._end_batch(batch, ended))
 
     def _end_batch(
         self, batch: list[tuple[Swap, Done]], ended: asyncio.Future[list[Outcome]]
     ) -> None:
+        self._writing_since_s = None
         error = ended.exception()
         outcomes: Sequence[Outcome] = (
             ended.result()

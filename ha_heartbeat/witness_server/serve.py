@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import os
 import signal
 import socket
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from ha_heartbeat.config import Address
+from ha_heartbeat.shell.notify import Notifier, take
 from ha_heartbeat.witness_server.app import App
 from ha_heartbeat.witness_server.group import GroupCommit
 from ha_heartbeat.witness_server.protocol import Connection
@@ -70,10 +72,13 @@ def bind(address: Address) -> list[socket.socket]:
 def run(sockets: list[socket.socket], store: Store, address: Address) -> int:
     """Answer until SIGTERM or SIGINT, then end what is under way. Returns the exit status."""
     group = GroupCommit(store)
+    notifier = take(os.environ)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            status = runner.run(_Server(App(store, group), _connections()).serve(sockets, address))
+            server = _Server(App(store, group), group, _connections(), notifier)
+            status = runner.run(server.serve(sockets, address))
     finally:
+        notifier.close()
         group.close()
     _say("has ended")
     return status
@@ -82,8 +87,12 @@ def run(sockets: list[socket.socket], store: Store, address: Address) -> int:
 class _Server:
     """All connections, from the first to the last."""
 
-    def __init__(self, app: App, max_connections: int) -> None:
+    def __init__(
+        self, app: App, group: GroupCommit, max_connections: int, notifier: Notifier
+    ) -> None:
         self._app = app
+        self._group = group
+        self._notifier = notifier
         self._max_connections = max_connections
         self._connections: set[Connection] = set()
         self._none_left = asyncio.Event()
@@ -102,6 +111,8 @@ class _Server:
             await loop.create_server(self._connect, sock=sock, backlog=BACKLOG) for sock in sockets
         ]
         _say(f"answers on {address}")
+        self._notifier.status(f"answers on {address}")
+        self._notifier.ready(self._is_well)
         gc.collect()
         gc.freeze()  # what is there now stays; the collector need not look at it ever again
         while True:
@@ -110,10 +121,15 @@ class _Server:
                 break
             for connection in list(self._connections):
                 connection.check(loop.time())
+        self._notifier.stopping()
         for listener in listeners:
             listener.close()
         await self._end_connections()
         return stopped.result()
+
+    def _is_well(self) -> bool:
+        """Whether what is written gets to the disk: a witness that confirms no swap is none."""
+        return self._group.writing_for_s < self._notifier.half_s
 
     def _connect(self) -> Connection:
         full = len(self._connections) >= self._max_connections

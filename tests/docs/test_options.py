@@ -8,6 +8,7 @@ from ha_heartbeat import cli
 from ha_heartbeat.config import Config
 from ha_heartbeat.core.state import State, terms
 from ha_heartbeat.core.votes import ending_times, kept_s, relied_on_s
+from ha_heartbeat.install import command
 from tests.docs.pages import OPERATING, README, blocks, prose, rows, section
 
 ELSEWHERE = {
@@ -43,10 +44,21 @@ def test_help_has_the_same_options() -> None:
 
 
 def test_options_named_in_the_pages_exist() -> None:
-    known = {option.long for option in cli.OPTIONS}
+    known = {option.long for option in cli.OPTIONS} | {name[2:] for name in _of_install()}
     for page in (README, OPERATING):
         for name in re.findall(r"`--([\w-]+)", prose(page)):
             assert name in known, f"{page.name} names --{name}"
+
+
+def _of_install() -> set[str]:
+    """The installer's own options."""
+    text = command._parser("install").format_help()
+    return set(re.findall(r"^  (--[a-z]+)", text, re.MULTILINE))
+
+
+def test_the_table_of_the_installer() -> None:
+    table = section(prose(OPERATING), "Starting at boot")
+    assert {re.findall(r"--\w+", row[0])[0] for row in rows(table, "option")} == _of_install()
 
 
 def test_commands_in_the_pages_are_understood() -> None:

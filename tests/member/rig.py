@@ -97,14 +97,16 @@ def send(pid: int, number: signal.Signals) -> None:
 class Member:
     """One life of a member: the process, its log, and everything below it."""
 
-    def __init__(self, mark: str, name: str, arguments: list[str], log: Path) -> None:
+    def __init__(
+        self, mark: str, name: str, arguments: list[str], log: Path, program: Path
+    ) -> None:
         self.name = name
         self.mark = mark
         self.log_path = log
         self.asked = False
         with log.open("ab") as err, log.with_suffix(".out").open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-S", "-E", str(ROOT / "ha_heartbeat.py"), *arguments],
+                [sys.executable, "-S", "-E", str(program), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -206,6 +208,7 @@ class Rig:
         self.place = place
         self.word = word
         self.shared = place / "shared"
+        self.program = ROOT / "ha_heartbeat.py"
         self.members: list[Member] = []
         self._lives = itertools.count(1)
         seed = random.Random(word)
@@ -248,7 +251,8 @@ class Rig:
         ]
         life = next(self._lives)
         log = self.place / f"{life}-{name}.log"
-        self.members.append(Member(f"{self.word}-{life}.", name, arguments, log))
+        mark = f"{self.word}-{life}."
+        self.members.append(Member(mark, name, arguments, log, self.program))
         return self.members[-1]
 
     def pair(self, *options: str, command: str = "") -> tuple[Member, Member]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import os
@@ -13,12 +14,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from ha_heartbeat.witness_server.group import GroupCommit
+from ha_heartbeat.witness_server.store import Outcome, Refused, Store, Swap
 from ha_heartbeat.witnesses import (
     ConflictError,
     UnknownOutcomeError,
@@ -416,3 +419,54 @@ def test_the_store_is_written_with_a_flush_to_disk_at_every_commit(server: Witne
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
     with contextlib.closing(sqlite3.connect(server.store)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no systemd")
+def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        said: list[str] = []
+
+        def heard(line: str) -> bool:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    said.extend(manager.recv(4096).decode().splitlines())
+            return line in said
+
+        with witness(tmp_path) as running:
+            wait_for(lambda: heard("READY=1"), "READY")
+            wait_for(lambda: heard("WATCHDOG=1"), "a sign of life")
+            assert running.process is not None
+            running.process.terminate()
+            wait_for(lambda: heard("STOPPING=1"), "STOPPING")
+        assert said[0].startswith("STATUS=answers on ")
+
+
+def test_a_disk_that_hangs_gives_no_sign() -> None:
+    """Swaps that are never confirmed: whoever asks this witness has none."""
+    release = threading.Event()
+
+    class Hanging(Store):
+        def __init__(self) -> None:
+            pass
+
+        def commit(self, swaps: Sequence[Swap]) -> list[Outcome]:
+            release.wait(PATIENCE_S)
+            return [Refused("it hung")] * len(swaps)
+
+    async def scene() -> None:
+        group = GroupCommit(Hanging())
+        assert group.writing_for_s == 0
+        done = asyncio.Event()
+        group.submit(Swap("web", None, b"x"), lambda _outcome: done.set())
+        while not group.writing_for_s > 0.05:
+            await asyncio.sleep(0.01)
+        release.set()
+        await done.wait()
+        assert group.writing_for_s == 0
+        group.close()
+
+    asyncio.run(scene())
