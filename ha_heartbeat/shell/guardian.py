@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from ha_heartbeat.guardian import __file__ as _guardian_file
@@ -331,14 +331,16 @@ class Guardian:
     async def _open(self) -> None:
         loop = asyncio.get_running_loop()
         self._started_s = loop.time()
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        try:
-            with theirs, ThreadPoolExecutor(1) as thread:  # asked once, so it spawns one at most
-                process = await aside(thread, self._spawn, theirs)
-        except (OSError, ValueError) as problem:
-            ours.close()
-            raise GuardianError(f"the guardian could not be started: {problem}") from problem
+        with ExitStack() as undo:
+            try:
+                ours, theirs = socket.socketpair()
+                undo.callback(ours.close)
+                ours.setblocking(False)
+                with theirs, ThreadPoolExecutor(1) as thread:  # asked once: it spawns one at most
+                    process = await aside(thread, self._spawn, theirs)
+            except (OSError, ValueError) as problem:
+                raise GuardianError(f"the guardian could not be started: {problem}") from problem
+            undo.pop_all()
         link = _Link(process, self._hear)
         await loop.create_connection(lambda: link, sock=ours)
         await link.ready

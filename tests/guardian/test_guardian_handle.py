@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -360,6 +361,24 @@ def test_what_uses_up_all_processes_is_killed_all_the_same(
         await member.expect(Lost)
         assert not alive(daemon)
         assert (await member.expect(Ready)).pid != first
+
+    play(scene)
+
+
+@linux_only
+def test_a_start_without_a_free_descriptor_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handle, "RETRY_S", 0.05)
+
+    async def scene(member: Member) -> None:
+        def full() -> None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(handle.socket, "socketpair", full)
+            os.kill(member.pid, signal.SIGKILL)
+            assert "signal 9" in (await member.expect(Lost)).reason
+            assert "Too many open files" in (await member.expect(Lost)).reason
+        await member.expect(Ready)
 
     play(scene)
 
