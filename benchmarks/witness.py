@@ -51,7 +51,8 @@ class Witness:
             )
 
     def start_again(self, *, wiped: bool = False) -> None:
-        """Start it after `close`, with its store or, if it was `wiped`, without."""
+        """End it if it still lives, and start it with its store or, if it was `wiped`, without."""
+        self.close()
         if wiped:
             for name in os.listdir(os.path.dirname(self._store)):
                 if name.startswith(os.path.basename(self._store)):
