@@ -84,6 +84,7 @@ class Campaign:
         recovers_s = max((t for t in times_s.values() if t != float("inf")), default=0.0)
         recovers_s = max(recovers_s, 1.01 * chapter.lease_s + chapter.interval_s)
         limits = Limits(
+            lease_s=chapter.lease_s,
             recovers_s=recovers_s,
             starts_s=self.plan.starts_s,
             every_s=chapter.every_s,

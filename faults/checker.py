@@ -9,8 +9,8 @@ What it holds against a history:
 - epoch: the epochs of the runs, in the order of their starts, go back, or two hosts used one, or
   two runs have the same number in one.
 - stray: what is left of an earlier term, or of a member that was stopped.
-- lost run: a run that ended without a word while nobody had touched anything, and the machine
-  itself had not stood still.
+- lost run: a run that ended without a word while nobody had touched anything for a lease, and the
+  machine itself had not stood still. Votes that a fault kept from being renewed run out within one.
 - unknown: anything that was not recorded or did not settle. It is never a pass.
 
 A host that was paused as a whole wakes up with a command that may have been replaced. Nothing on it
@@ -412,11 +412,13 @@ def _strays(history: History) -> list[Finding]:
 def _lost_runs(history: History) -> list[Finding]:
     """Runs that were ended, by nobody that the history knows, while all was settled."""
     found = []
+    lease_ns = round(history.limits.lease_s * S_TO_NS)
     for life in history.lives:
         if life.kind is not Kind.MAIN or life.end_ns:
             continue
         quiet = any(
-            step.settled_ns and step.settled_ns < life.last_ns < until_ns - HOLE_NS
+            step.settled_ns
+            and max(step.settled_ns, step.healed_ns + lease_ns) < life.last_ns < until_ns - HOLE_NS
             for step, until_ns in _quiet_times(history)
         )
         end = (life.last_ns - HOLE_NS, life.last_ns + HOLE_NS)

@@ -48,6 +48,7 @@ class Step(NamedTuple):
 class Limits(NamedTuple):
     """What the program promises with a chapter's settings, and what the harness adds.
 
+    `lease_s`: how long a vote lasts; what a fault kept from being renewed shows within that time.
     `recovers_s`: the longest takeover that the settings allow for, whatever the failure.
     `starts_s`: for the start of processes and round trips, which come on top of each time.
     `every_s`: from start to start of a command that ends by itself, 0 for one that does not.
@@ -55,6 +56,7 @@ class Limits(NamedTuple):
     `hand_over_s`: how long nobody may run in a hand-over that nobody struck.
     """
 
+    lease_s: float
     recovers_s: float
     starts_s: float
     every_s: float

@@ -11,7 +11,9 @@ from faults.history import History, Limits, Pause, Step
 from faults.recorder import MAX_HOLES, Kind, Life
 
 MS = 1_000_000
-LIMITS = Limits(recovers_s=0.4, starts_s=0.1, every_s=0.2, wakes_s=0.05, hand_over_s=0.05)
+LIMITS = Limits(
+    lease_s=0.3, recovers_s=0.4, starts_s=0.1, every_s=0.2, wakes_s=0.05, hand_over_s=0.05
+)
 END = 10_000
 
 

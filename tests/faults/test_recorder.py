@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the command reads Linux's /proc"),
     pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
 ]
-LIMITS = Limits(recovers_s=60, starts_s=60, every_s=0.2, wakes_s=0.05, hand_over_s=60)
+LIMITS = Limits(lease_s=0.3, recovers_s=60, starts_s=60, every_s=0.2, wakes_s=0.05, hand_over_s=60)
 WAIT_S = 30.0
 
 Start = Callable[..., subprocess.Popen[bytes]]
