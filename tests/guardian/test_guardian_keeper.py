@@ -27,7 +27,7 @@ def test_a_guardian_that_takes_its_time_to_end_costs_nothing() -> None:
         pid = os.fork()
         if pid == 0:
             deadline = memoryview(bytearray(NEVER_NS.to_bytes(8, sys.byteorder))).cast("q")
-            _Keeper(guardian.pid, deadline, reader, [])._watch()
+            _Keeper(guardian.pid, deadline, reader, [], 5_000_000)._watch()
             os._exit(0)
         try:
             time.sleep(WATCHED_S)
