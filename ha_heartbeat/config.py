@@ -7,14 +7,13 @@ resolved, opened or created here.
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
+from ha_heartbeat import places
 from ha_heartbeat.core.types import Mode, Settings, TakeoverPolicy
 
 ADDRESS_EXAMPLES = "m1:22221 or [::1]:22221"
@@ -146,21 +145,11 @@ class Config:
 
 
 def default_state_dir() -> str:
-    """Where this platform and user keep state. Raises ConfigError when no home directory is known.
-
-    Root has no home of interest: a service's state belongs to the machine.
-    """
-    if sys.platform == "win32":
-        program_data = os.environ.get("PROGRAMDATA") or r"C:\ProgramData"
-        return os.path.join(program_data, "ha-heartbeat")
-    if os.geteuid() == 0:
-        return "/var/lib/ha-heartbeat"
-    base = os.environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(base):  # the XDG specification: anything relative is to be ignored
-        base = os.path.join(os.path.expanduser("~"), ".local", "state")
-    if not os.path.isabs(base):
-        raise ConfigError("no home directory is known to keep state in; give --state-dir DIR")
-    return os.path.join(base, "ha-heartbeat")
+    """Where this platform and user keep state. Raises ConfigError when no home is known."""
+    try:
+        return places.default_state_dir()
+    except LookupError as error:
+        raise ConfigError(str(error)) from None
 
 
 def make_config(given: Mapping[str, Given], command: Sequence[str]) -> Config:
