@@ -141,6 +141,8 @@ OPTIONS = (
         "where to remember what must outlive a restart",
         "/var/lib/ha-heartbeat",
     ),
+    Option("journal_days", "", "journal-days", "DAYS", "how long the journal keeps entries", "30"),
+    Option("journal_mib", "", "journal-size", "MIB", "how large the journal may become", "100"),
     Option("log_format", "", "log-format", "text|json", "how the log on stderr looks", "json"),
     Option("verbose", "v", "verbose", "", "log every check, too"),
     Option("check_config", "", "check-config", "", "say what these options amount to, and exit"),

@@ -69,8 +69,9 @@ class Config:
 
     Spans are seconds in MIN_SPAN_S..MAX_SPAN_S (`wait_for_serversocket_s` may be 0); `check_count`
     is in 1..MAX_CHECK_COUNT. `command` has one element, a shell command, or several, a program and
-    its arguments. `fence` is a shell command, "" for none. Given as "", `member` becomes the local
-    address and `state_dir` the platform's own place, so that neither is empty in a Config.
+    its arguments. `fence` is a shell command, "" for none. The journal keeps entries of the last
+    `journal_days` days, and at most `journal_mib` MiB of them. Given as "", `member` becomes the
+    local address and `state_dir` the platform's own place, so that neither is empty in a Config.
 
     Raises ConfigError when two of the values contradict each other.
     """
@@ -91,6 +92,8 @@ class Config:
     service: str = "default"
     member: str = ""
     state_dir: str = ""
+    journal_days: float = 366.0
+    journal_mib: float = 256.0
     log_format: LogFormat = LogFormat.TEXT
     verbose: bool = False
     command: tuple[str, ...]
@@ -295,6 +298,25 @@ def _read_check_count(given: Given) -> int:
     return int(text)
 
 
+def _read_days(given: Given) -> float:
+    return _read_amount(given, 0.01, 36_500.0, "days")
+
+
+def _read_mib(given: Given) -> float:
+    return _read_amount(given, 1.0, 1_048_576.0, "MiB")
+
+
+def _read_amount(given: Given, least: float, most: float, unit: str) -> float:
+    allowed = f"give {unit} from {least:g} to {most:.0f}, for example 30"
+    text = given.text.strip()
+    if not _SECONDS.fullmatch(text):
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is not a number; {allowed}")
+    value = float(text)
+    if not least <= value <= most:
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is out of range; {allowed}")
+    return value
+
+
 def _read_flag(given: Given) -> bool:
     if given.text not in {"on", "off"}:
         raise ConfigError(f"{given.source}: {_shown(given.text)} is neither on nor off")
@@ -381,6 +403,8 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "service": _read_name,
     "member": _read_name,
     "state_dir": _read_directory,
+    "journal_days": _read_days,
+    "journal_mib": _read_mib,
     "log_format": _choice(LogFormat),
     "verbose": _read_flag,
 }

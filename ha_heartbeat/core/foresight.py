@@ -46,6 +46,7 @@ from ha_heartbeat.core.types import (
 MAX_STEPS: Final = 2000
 """A limit for the program's sake: no course that was looked at needs more than a few hundred."""
 
+FAR_S: Final = 1e9
 HORIZON_LEASES: Final = 4
 """How far ahead is looked: beyond it nothing new happens while the failure lasts."""
 
@@ -94,7 +95,11 @@ class _Course:
         self.core.strict = False
         self.core.state = copy(state)
         self.core.state.out = []
-        self.core.state.said = frozenset()  # whatever was said before is worth saying here
+        s = self.core.state
+        s.said = frozenset()  # whatever was said before is worth saying here
+        s.skip_said = True
+        s.settings = s.settings._replace(interval_commands_s=FAR_S)  # runs are not what is asked
+        s.next_run_at = FOREVER
         self.loss = loss
         self.began = self.now = now
         self.end = now + HORIZON_LEASES * state.settings.lease_s + state.settings.stop_timeout_s

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -22,7 +21,9 @@ from ha_heartbeat.core.machine import Core
 from ha_heartbeat.core.votes import kill_margin_s
 from ha_heartbeat.guardian import protocol
 from ha_heartbeat.guardian.clock import now_s
-from ha_heartbeat.shell.aside import aside
+from ha_heartbeat.shell.control import Control
+from ha_heartbeat.shell.desk import Desk
+from ha_heartbeat.shell.disk import Disk
 from ha_heartbeat.shell.errors import StartError
 from ha_heartbeat.shell.fence import Fence
 from ha_heartbeat.shell.guardian import Event as GuardianEvent
@@ -30,10 +31,12 @@ from ha_heartbeat.shell.guardian import Guardian, GuardianError, Lost
 from ha_heartbeat.shell.link import Link
 from ha_heartbeat.shell.listen import bind, explain_loopback
 from ha_heartbeat.shell.log import Log, Speaker
+from ha_heartbeat.shell.memory import Memory
 from ha_heartbeat.shell.notify import Notifier, take
+from ha_heartbeat.shell.recorder import Recorder
 from ha_heartbeat.shell.resolve import resolve_now
 from ha_heartbeat.shell.runner import MakeRunner, Runner
-from ha_heartbeat.shell.state import StateFile, StateWriteError
+from ha_heartbeat.shell.state import StateFile, directory_of
 
 if TYPE_CHECKING:
     from ha_heartbeat.shell.witness import Witness
@@ -147,6 +150,13 @@ class Member:
         self._lease_ns = (0, 0)
         self._evidence: core.Evidence | None = None  # of the takeover that is being logged
         self._runs = RunNames()
+        self._directory = directory_of(config.state_dir, config.service, config.local)
+        self._recorder = Recorder(
+            self._directory, config.member, config.journal_days, config.journal_mib, notice
+        )
+        self._memory = Memory(config.service, config.member, self._recorder.record)
+        self._desk = Desk(self._core, self._memory, self._recorder, self.tell)
+        self._control = Control(self._directory, self._desk.handlers)
         self._timer: asyncio.TimerHandle | None = None
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._fence = Fence(config, self.tell)
@@ -189,11 +199,14 @@ class Member:
         except GuardianError as error:
             raise StartError(str(error)) from error
         self._log.say(core.Say(core.Level.INFO, _greeting(self._config)))
+        if problem := await self._control.open():
+            self._notice(problem)
+        self._recorder.start(self._memory.recall)
         with stop_on(lambda: self.tell(core.StopRequested())):
             if self._link is not None:
                 self._link.serve(sockets)
             self._notifier.status(core.Phase.LOOKING.value)
-            self.tell(core.Started(self._incarnation, *self._disk.epochs))
+            self.tell(core.Started(self._incarnation, *self._disk.epochs, self._disk.hold))
             self._notifier.ready(self._is_well)
             try:
                 return await self._end
@@ -213,6 +226,8 @@ class Member:
         if self._link is not None:
             self._link.close_listeners()
         self._fence.close()
+        await self._control.close()
+        await self._recorder.close()
         await self._disk.close()
         self._log.flush()
 
@@ -227,10 +242,12 @@ class Member:
         if self._end.done():
             return
         try:
-            effects = self._core.step(event, now_s(), _chance())
+            now = now_s()
+            effects = self._core.step(event, now, _chance())
             self._evidence = None
             for effect in effects:
                 DO[type(effect)](self, effect)
+            self._memory.note(self._core.state, event, effects, now)
             self._plan_tick()
         except Exception as error:
             self._end.set_exception(error)
@@ -322,6 +339,12 @@ class Member:
     def _remember(self, effect: core.Remember) -> None:
         self._disk.remember(effect.epoch_seen, effect.epoch_reserved)
 
+    def _keep_hold(self, effect: core.KeepHold) -> None:
+        self._disk.keep_hold(effect.hold)
+
+    def _reply(self, effect: core.Replied) -> None:
+        self._desk.replied(effect)
+
     def _record_overlap(self, effect: core.RecordOverlap) -> None:
         self._disk.record_overlap(effect)
 
@@ -356,6 +379,8 @@ DO: Final[dict[type, Callable[[Member, Any], None]]] = {
     core.ReadWitness: Member._read_witness,
     core.SwapWitness: Member._swap_witness,
     core.Remember: Member._remember,
+    core.KeepHold: Member._keep_hold,
+    core.Replied: Member._reply,
     core.RecordOverlap: Member._record_overlap,
     core.Say: Member._say,
     core.RoleChanged: Member._change_role,
@@ -382,82 +407,6 @@ class RunNames:
 
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-
-
-class Disk:
-    """Writes the state file aside of the loop, and tries again what could not be written."""
-
-    def __init__(self, state: StateFile, notice: Callable[[str], None]) -> None:
-        self._state = state
-        self._notice = notice
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk")
-        self._kept = state.epoch_reserved  # on disk for certain
-        self._loop = asyncio.get_running_loop()
-        self.failing = False
-
-    @property
-    def epochs(self) -> tuple[int, int]:
-        """What an earlier life has left: the highest epoch seen, and the highest reserved."""
-        return self._state.epoch_seen, self._state.epoch_reserved
-
-    def remember(self, seen: int, reserved: int) -> None:
-        """Keep the epochs, soon."""
-        self._aside(self._save, seen, reserved)
-
-    def ensure(self, epoch: int) -> None:
-        """Return when `epoch` is on disk, or cannot be; reserved ahead, it seldom waits."""
-        if epoch > self._kept:
-            self._told(self._save(epoch, epoch))
-
-    def record_overlap(self, overlap: core.RecordOverlap) -> None:
-        """Keep the overlap, soon."""
-        self._aside(self._add_overlap, overlap)
-
-    def retry(self) -> None:
-        """Write what could not be written before."""
-        if self.failing:
-            self._aside(self._flush)
-
-    async def close(self) -> None:
-        """Return when everything that can be written is."""
-        with ThreadPoolExecutor(1) as thread:
-            await aside(thread, self._writer.shutdown)
-
-    def _aside(self, write: Callable[..., str], *args: object) -> None:
-        self._writer.submit(write, *args).add_done_callback(
-            lambda done: self._loop.call_soon_threadsafe(self._told, done.result())
-        )
-
-    def _told(self, problem: str) -> None:
-        """Say a failure once, and that it is over."""
-        if problem and not self.failing:
-            self._notice(problem)
-        elif self.failing and not problem:
-            self._notice(f"the state file {self._state.path} is written again")
-        self.failing = bool(problem)
-
-    def _save(self, seen: int, reserved: int) -> str:
-        try:
-            self._state.save(seen, reserved)
-        except StateWriteError as error:
-            return str(error)
-        self._kept = max(self._kept, reserved)
-        return ""
-
-    def _add_overlap(self, overlap: core.RecordOverlap) -> str:
-        try:
-            self._state.add_overlap(*overlap)
-        except StateWriteError as error:
-            return str(error)
-        return ""
-
-    def _flush(self) -> str:
-        try:
-            self._state.flush()
-        except StateWriteError as error:
-            return str(error)
-        self._kept = max(self._kept, self._state.epoch_reserved)
-        return ""
 
 
 def _greeting(config: Config) -> str:

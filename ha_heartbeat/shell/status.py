@@ -14,7 +14,7 @@ from ha_heartbeat import __version__
 from ha_heartbeat.core import bounds, foresight, orders
 from ha_heartbeat.core.state import FOREVER, HOLDING, NEVER, State
 from ha_heartbeat.core.types import Hold, Phase, View
-from ha_heartbeat.shell.memory import Change
+from ha_heartbeat.journal import Change
 
 Plain: TypeAlias = dict[str, Any]
 
@@ -58,6 +58,8 @@ def status(s: State, now_s: float, change: Change | None) -> Plain:
         "run": _run(s, clocks),
         "next_run_at": _next_run(s, clocks),
         "interval_commands_s": cfg.interval_commands_s,
+        "stop_timeout_s": cfg.stop_timeout_s,
+        "lease_s": cfg.lease_s,
         "lease_until": clocks.at(s.lease_until) if s.phase in HOLDING else None,
         "witness": _witness(s, clocks),
         "switchover": {

@@ -8,8 +8,9 @@ What other versions may do. The number is the protocol's major version: another 
 understood at all. Within a major version fields and types of message may be added, and are ignored
 by those who do not know them. An unknown value of `wants` is read as "nothing": the asker is
 answered and given nothing, which is always safe. A missing `hold` means that nobody ever paused.
-`terms.takeover` is only compared, so any word An unknown `phase` or `mode` is an error, because a rule that both members must apply alike
-depends on it; a new one of these needs a new major version.
+`terms.takeover` is only compared, so any word will do. An unknown `phase` or `mode` is an error,
+because a rule that both members must apply alike depends on it; a new one of these needs a new
+major version.
 """
 
 from __future__ import annotations
