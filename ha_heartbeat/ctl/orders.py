@@ -20,10 +20,11 @@ RECORD_S: Final = 10.0
 
 
 class Moved(NamedTuple):
-    """A switchover that was done: from whom, to whom, the new epoch, and how long it took."""
+    """A switchover that was done: from whom, to whom, both epochs, and how long it took."""
 
     source: str
     target: str
+    epoch_before: int
     epoch: int
     took_s: float
 
@@ -54,7 +55,8 @@ def move(screen: Screen, talk: Conversation, to: str, *, quiet: bool) -> Moved:
         now = talk.ask("status")
         roles = {now["member"]: now["role"], (now["peer"] or {}).get("member"): _role_there(now)}
         if roles.get(target) == "worker":
-            return Moved(source, target, now["epoch"], time.monotonic() - began)
+            took_s = time.monotonic() - began
+            return Moved(source, target, before["epoch"], now["epoch"], took_s)
         _undone(now, before, roles, source, seen)
         if roles.get(source) == "handing-over" and seen != "handing-over":
             seen = "handing-over"
@@ -183,8 +185,8 @@ def _ends(path: str, moved: Moved) -> tuple[float | None, float | None]:
         return None, None
     try:
         runs = journal.select("run", "run = ?", (f"{moved.epoch}.1",), limit=1)
-        sql = "kind = 'role' AND member = ? AND role = 'supervisor'"
-        gave = journal.select("change", sql, (moved.source,), limit=1)
+        sql = "kind = 'role' AND member = ? AND role = 'supervisor' AND epoch = ?"
+        gave = journal.select("change", sql, (moved.source, moved.epoch_before), limit=1)
     except JournalError:
         return None, None
     finally:

@@ -25,6 +25,7 @@ from ha_heartbeat.shell.control import Control
 from ha_heartbeat.shell.desk import Desk
 from ha_heartbeat.shell.disk import Disk
 from ha_heartbeat.shell.errors import StartError
+from ha_heartbeat.shell.exchange import Exchange
 from ha_heartbeat.shell.fence import Fence
 from ha_heartbeat.shell.guardian import Event as GuardianEvent
 from ha_heartbeat.shell.guardian import Guardian, GuardianError, Lost
@@ -40,6 +41,7 @@ from ha_heartbeat.shell.state import StateFile, directory_of
 
 if TYPE_CHECKING:
     from ha_heartbeat.shell.witness import Witness
+    from ha_heartbeat.wire.codec import UnknownTypeError
 
 StopOn: TypeAlias = Callable[[Callable[[], object]], AbstractContextManager[None]]
 """Has a stop of the member call a function for as long as the context lasts."""
@@ -162,6 +164,7 @@ class Member:
         self._fence = Fence(config, self.tell)
         # Without a peer the port is a lock and nothing more: nobody is answered on it.
         self._link = self._make_link(config.remote) if config.remote else None
+        self._exchange = self._make_exchange(self._link) if self._link is not None else None
         self._witness = self._make_witness() if config.witness else None
         self._guardian: Runner
 
@@ -171,6 +174,17 @@ class Member:
         config = self._config
         return Witness(config.witness, config.service, config.interval_test_s, self.tell)
 
+    def _make_exchange(self, link: Link) -> Exchange:
+        return Exchange(self._recorder, link.send_line, link.answer_line)
+
+    def _hear_other_question(self, conn: int, other: UnknownTypeError) -> None:
+        if self._exchange is not None:
+            self._exchange.hear_question(conn, other)
+
+    def _hear_other_answer(self, link: int, other: UnknownTypeError) -> None:
+        if self._exchange is not None:
+            self._exchange.hear_answer(link, other)
+
     def _make_link(self, peer: Address) -> Link:
         config = self._config
         return Link(
@@ -178,9 +192,11 @@ class Member:
             peer=peer,
             service=config.service,
             incarnation=self._incarnation,
-            on_event=self.tell,
+            on_event=self._hear_link,
             on_notice=self._notice,
             connect_timeout_s=config.interval_test_s,
+            on_other_question=self._hear_other_question,
+            on_other_answer=self._hear_other_answer,
         )
 
     async def live(
@@ -218,6 +234,8 @@ class Member:
         self._notifier.stopping()
         if self._timer is not None:
             self._timer.cancel()
+        if self._exchange is not None:
+            self._exchange.close()
         if self._link is not None:
             await self._link.close()
         if self._witness is not None:
@@ -275,6 +293,14 @@ class Member:
             return self._core.wake_at() == float("inf")
         late_s = asyncio.get_running_loop().time() - self._timer.when()
         return late_s < self._notifier.half_s
+
+    def _hear_link(self, event: core.Event) -> None:
+        self.tell(event)
+        if self._exchange is not None:
+            if type(event) is core.Answered:
+                self._exchange.answered(event.link)
+            elif type(event) is core.InboundClosed:
+                self._exchange.gone(event.conn)
 
     def _hear_guardian(self, event: GuardianEvent) -> None:
         told = _from_guardian(event, self._runs)

@@ -70,7 +70,15 @@ class VersionError(WireError):
 
 
 class UnknownTypeError(WireError):
-    """A well-formed line of a type that this version does not know: safe to ignore."""
+    """A well-formed line of a type that is no message of the core: another's, or safe to ignore.
+
+    `kind` is the type, `fields` the whole object.
+    """
+
+    def __init__(self, kind: str, fields: dict[str, object]) -> None:
+        super().__init__(f"it sent a message of the unknown type {_shown(kind)}")
+        self.kind = kind
+        self.fields = fields
 
 
 class ComplaintError(WireError):
@@ -234,7 +242,7 @@ def _read_message(raw: dict[str, object]) -> Message:
         return _read_ask(fields)
     if kind == "answer":
         return _read_answer(fields)
-    raise UnknownTypeError(f"it sent a message of the unknown type {_shown(kind)}")
+    raise UnknownTypeError(kind, raw)
 
 
 def _read_ask(fields: _Fields) -> Ask:
