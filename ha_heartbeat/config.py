@@ -20,6 +20,7 @@ ADDRESS_EXAMPLES = "m1:22221 or [::1]:22221"
 MIN_SPAN_S = 0.001
 MAX_SPAN_S = 31_536_000.0  # a year: longer is a slip, and some systems' timers end before it
 MAX_CHECK_COUNT = 1000
+MAX_OUTPUT_BYTES = 65536
 MAX_NAME_CHARS = 64
 MAX_HOST_CHARS = 249  # the DNS allows 253; HOST:PORT is a name on the wire, which allows 255
 MAX_ZONE_CHARS = 64
@@ -70,8 +71,10 @@ class Config:
     Spans are seconds in MIN_SPAN_S..MAX_SPAN_S (`wait_for_serversocket_s` may be 0); `check_count`
     is in 1..MAX_CHECK_COUNT. `command` has one element, a shell command, or several, a program and
     its arguments. `fence` is a shell command, "" for none. The journal keeps entries of the last
-    `journal_days` days, and at most `journal_mib` MiB of them. Given as "", `member` becomes the
-    local address and `state_dir` the platform's own place, so that neither is empty in a Config.
+    `journal_days` days, at most `journal_mib` MiB of them, and of each run the last
+    `journal_output_bytes` of its output (0: the command has the member's own output). Given as "",
+    `member` becomes the local address and `state_dir` the platform's own place, so that neither is
+    empty in a Config.
 
     Raises ConfigError when two of the values contradict each other.
     """
@@ -94,6 +97,7 @@ class Config:
     state_dir: str = ""
     journal_days: float = 366.0
     journal_mib: float = 256.0
+    journal_output_bytes: int = 0
     log_format: LogFormat = LogFormat.TEXT
     verbose: bool = False
     command: tuple[str, ...]
@@ -306,6 +310,16 @@ def _read_mib(given: Given) -> float:
     return _read_amount(given, 1.0, 1_048_576.0, "MiB")
 
 
+def _read_output_bytes(given: Given) -> int:
+    allowed = f"give bytes from 0 to {MAX_OUTPUT_BYTES}, for example 4096"
+    text = given.text.strip()
+    if not _NUMBER.fullmatch(text):
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is not a whole number; {allowed}")
+    if not 0 <= int(text) <= MAX_OUTPUT_BYTES:
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is out of range; {allowed}")
+    return int(text)
+
+
 def _read_amount(given: Given, least: float, most: float, unit: str) -> float:
     allowed = f"give {unit} from {least:g} to {most:.0f}, for example 30"
     text = given.text.strip()
@@ -405,6 +419,7 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "state_dir": _read_directory,
     "journal_days": _read_days,
     "journal_mib": _read_mib,
+    "journal_output_bytes": _read_output_bytes,
     "log_format": _choice(LogFormat),
     "verbose": _read_flag,
 }

@@ -58,7 +58,7 @@ class Control:
 
         A member without a control socket does its work all the same.
         """
-        if sys.platform == "win32":
+        if sys.platform == "win32":  # no Unix sockets in Python there
             return ""
         try:
             sock = _bind(self._directory, self.path)
@@ -183,35 +183,37 @@ class _Visitor(asyncio.Protocol):
             self._transport.close()
 
 
-def _bind(directory: str, path: str) -> socket.socket:
-    """A listening socket at `path`, where an earlier life may have left one. Raises OSError.
+if sys.platform != "win32":
 
-    The member holds its port by now, so nobody else can be using that file. A name that is too long
-    for the kernel (unix(7): 108 bytes) is reached by way of the directory's descriptor.
-    """
-    try:
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    folder = -1
-    before = os.umask(0o177)  # the file has its mode from the first moment on
-    try:
-        if len(os.fsencode(path)) > places.MAX_SOCKET_PATH_BYTES:
-            folder = os.open(directory, os.O_RDONLY)
-            path = f"/proc/self/fd/{folder}/{places.CONTROL_SOCKET}"
-        sock.bind(path)
-        sock.listen(MAX_VISITORS)
-        sock.setblocking(False)
-    except OSError:
-        sock.close()
-        raise
-    finally:
-        os.umask(before)
-        if folder != -1:
-            os.close(folder)
-    return sock
+    def _bind(directory: str, path: str) -> socket.socket:
+        """A listening socket at `path`, where an earlier life may have left one. Raises OSError.
+
+        The member holds its port by now, so nobody else can be using that file. A name that is too long
+        for the kernel (unix(7): 108 bytes) is reached by way of the directory's descriptor.
+        """
+        try:
+            if stat.S_ISSOCK(os.lstat(path).st_mode):
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        folder = -1
+        before = os.umask(0o177)  # the file has its mode from the first moment on
+        try:
+            if len(os.fsencode(path)) > places.MAX_SOCKET_PATH_BYTES:
+                folder = os.open(directory, os.O_RDONLY)
+                path = f"/proc/self/fd/{folder}/{places.CONTROL_SOCKET}"
+            sock.bind(path)
+            sock.listen(MAX_VISITORS)
+            sock.setblocking(False)
+        except OSError:
+            sock.close()
+            raise
+        finally:
+            os.umask(before)
+            if folder != -1:
+                os.close(folder)
+        return sock
 
 
 def _is_owner(transport: asyncio.Transport) -> bool:

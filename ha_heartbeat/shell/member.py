@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -40,6 +41,7 @@ from ha_heartbeat.shell.runner import MakeRunner, Runner
 from ha_heartbeat.shell.state import StateFile, directory_of
 
 if TYPE_CHECKING:
+    from ha_heartbeat.shell.output import Output
     from ha_heartbeat.shell.witness import Witness
     from ha_heartbeat.wire.codec import UnknownTypeError
 
@@ -156,7 +158,13 @@ class Member:
         self._recorder = Recorder(
             self._directory, config.member, config.journal_days, config.journal_mib, notice
         )
-        self._memory = Memory(config.service, config.member, self._recorder.record)
+        self._output = _output_kept(config)
+        self._memory = Memory(
+            config.service,
+            config.member,
+            self._recorder.record,
+            self._output.cut if self._output is not None else None,
+        )
         self._desk = Desk(self._core, self._memory, self._recorder, self.tell)
         self._control = Control(self._directory, self._desk.handlers)
         self._timer: asyncio.TimerHandle | None = None
@@ -203,12 +211,16 @@ class Member:
         self, sockets: list[socket.socket], make_runner: MakeRunner, stop_on: StopOn
     ) -> int:
         """Start with these listening sockets, live, and end in good order; the exit status."""
+        output = self._output
         self._guardian = make_runner(
             listeners=[sock.fileno() for sock in sockets],
             stop_timeout_s=self._config.stop_timeout_s,
             margin_s=kill_margin_s(self._core.state.settings.lease_s),
             on_event=self._hear_guardian,
             spare=self._fence.pids,
+            stdout=output.stdout if output is not None else None,
+            stderr=output.stderr if output is not None else None,
+            keep_open=output.kept_open if output is not None else (),
         )
         try:
             await self._guardian.start()
@@ -244,6 +256,9 @@ class Member:
         if self._link is not None:
             self._link.close_listeners()
         self._fence.close()
+        self._memory.flush()
+        if self._output is not None:
+            self._output.close()
         await self._control.close()
         await self._recorder.close()
         await self._disk.close()
@@ -433,6 +448,22 @@ class RunNames:
 
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def _output_kept(config: Config) -> Output | None:
+    """What keeps the last of the runs' output, if that is wanted."""
+    if not config.journal_output_bytes:
+        return None
+    if sys.platform == "win32":
+        raise StartError("--journal-output does not work on Windows: leave it out")
+    from ha_heartbeat.shell.output import Output  # its threads are for those who use it
+
+    try:
+        output = Output(config.journal_output_bytes)
+        output.start()
+    except (OSError, RuntimeError) as error:
+        raise StartError(f"--journal-output cannot be done here: {error}") from error
+    return output
 
 
 def _greeting(config: Config) -> str:

@@ -6,12 +6,17 @@ day are seconds since 1970; they order nothing and decide nothing.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from ha_heartbeat.core import types as core
 from ha_heartbeat.core.state import State
 from ha_heartbeat.journal import Change, Entry, Run
+
+OUTPUT_S: Final = 0.1
+"""What a thread gets to carry the last words of a run from the pipe, when it is already over."""
 
 
 class Memory:
@@ -20,7 +25,16 @@ class Memory:
     `change` and `run` may be those of an earlier life, as the journal tells them.
     """
 
-    def __init__(self, service: str, member: str, record: Callable[[Entry], None]) -> None:
+    def __init__(
+        self,
+        service: str,
+        member: str,
+        record: Callable[[Entry], None],
+        cut_output: Callable[[], str] | None = None,
+    ) -> None:
+        self._cut_output = cut_output
+        self._late: Run | None = None  # has ended, and its last output may still be on its way
+        self._timer: asyncio.TimerHandle | None = None
         self._service = service
         self._member = member
         self._record = record
@@ -73,6 +87,9 @@ class Memory:
     # -- runs --------------------------------------------------------------------------------------
 
     def _started(self, effect: core.StartRun, now_s: float) -> None:
+        self.flush()
+        if self._cut_output is not None:
+            self._cut_output()  # what was printed between two runs is no run's
         self._started_s = now_s
         self._open = Run(self._service, self._member, effect.run, effect.epoch, time.time())
         self.run = self._open
@@ -107,4 +124,16 @@ class Memory:
         took_s = max(0.0, now_s - self._started_s)
         self._open = None
         self.run = run._replace(ended=run.started + took_s, took_s=round(took_s, 6))
-        self._record(self.run)
+        if self._cut_output is None:
+            self._record(self.run)
+            return
+        self._late = self.run
+        self._timer = asyncio.get_running_loop().call_later(OUTPUT_S, self.flush)
+
+    def flush(self) -> None:
+        """Hand over a run that waits for the rest of its output; before the next one prints."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._late is not None and self._cut_output is not None:
+            self._record(self._late._replace(output=self._cut_output()))
+        self._late = self._timer = None

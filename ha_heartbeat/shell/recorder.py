@@ -13,10 +13,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias
 
 from ha_heartbeat import places
 from ha_heartbeat.journal import SKIPPED_END, Batch, Change, Entry, Journal, JournalError, Run
+from ha_heartbeat.shell.aside import aside
 
 MAX_WAITING: Final = 2000
 """Entries that wait for a disk that takes none: a megabyte or so, with the output of their runs."""
@@ -67,7 +69,11 @@ class Recorder:
     def start(self, recall: Recall) -> None:
         """Begin; `recall` is told in the loop what the journal knows of an earlier life."""
         self._recall = recall
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # a host out of processes gives no thread either
+            self.problem = f"the journal is not written: {error}"
+            self._on_notice(self.problem)
 
     def record(self, entry: Entry) -> None:
         """Write this, soon."""
@@ -114,7 +120,8 @@ class Recorder:
         if not self._thread.is_alive():
             return
         self._inbox.put(None)
-        await self._loop.run_in_executor(None, self._thread.join, CLOSE_S)
+        with ThreadPoolExecutor(1) as thread:
+            await aside(thread, self._thread.join, CLOSE_S)
 
     # -- the thread --------------------------------------------------------------------------------
 
