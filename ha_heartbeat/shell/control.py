@@ -58,17 +58,16 @@ class Control:
 
         A member without a control socket does its work all the same.
         """
-        if sys.platform == "win32":  # no Unix sockets in Python there
-            return ""
-        try:
-            sock = _bind(self._directory, self.path)
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_unix_server(lambda: _Visitor(self), sock=sock)
-        except OSError as error:
-            return (
-                f"the control socket {self.path} cannot be made ({error.strerror or error}): hbctl "
-                "will not find this member"
-            )
+        if sys.platform != "win32":  # Python has no Unix sockets there
+            try:
+                sock = _bind(self._directory, self.path)
+                loop = asyncio.get_running_loop()
+                self._server = await loop.create_unix_server(lambda: _Visitor(self), sock=sock)
+            except OSError as error:
+                return (
+                    f"the control socket {self.path} cannot be made ({error.strerror or error}): "
+                    "hbctl will not find this member"
+                )
         return ""
 
     async def close(self) -> None:
@@ -188,8 +187,8 @@ if sys.platform != "win32":
     def _bind(directory: str, path: str) -> socket.socket:
         """A listening socket at `path`, where an earlier life may have left one. Raises OSError.
 
-        The member holds its port by now, so nobody else can be using that file. A name that is too long
-        for the kernel (unix(7): 108 bytes) is reached by way of the directory's descriptor.
+        The member holds its port by now, so nobody else can be using that file. A name that is too
+        long for the kernel (unix(7): 108 bytes) is reached by way of the directory's descriptor.
         """
         try:
             if stat.S_ISSOCK(os.lstat(path).st_mode):
