@@ -96,10 +96,12 @@ class Conversation:
                 path = f"/proc/self/fd/{folder}/{places.CONTROL_SOCKET}"
             self._socket.connect(path)
         except (FileNotFoundError, ConnectionRefusedError):
+            self._socket.close()
             raise ControlError(
                 f"no member runs for {place.service} at {place.local} on this machine", 3
             ) from None
         except OSError as error:
+            self._socket.close()
             raise ControlError(
                 f"the member for {place.service} at {place.local} cannot be asked: "
                 f"{(error.strerror or str(error)).lower()}; only its own user and root may"
@@ -153,6 +155,8 @@ def the_one(state_dir: str, service: str, local: str) -> Conversation:
     if not found and trouble is not None:
         raise trouble
     if len(found) > 1:
+        for talk in found:
+            talk.close()
         names = ", ".join(f"{c.place.service} at {c.place.local}" for c in found)
         raise ControlError(
             f"several members run here ({names}): choose one with --local or --name", 2
