@@ -155,13 +155,11 @@ class Journal:
         """Open the journal that `member` writes, made if there is none. Raises JournalError."""
         import sqlite3  # only here and below: it weighs more than a megabyte
 
-        before = os.umask(0o177)
         try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # the others follow its mode
             db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise _error(path, error) from error
-        finally:
-            os.umask(before)
         journal = cls(path, db)
         try:
             db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -424,7 +422,7 @@ def _quoted(path: str) -> str:
     return quote(os.path.abspath(path))
 
 
-def _error(path: str, error: sqlite3.Error) -> JournalError:
+def _error(path: str, error: sqlite3.Error | OSError) -> JournalError:
     """The sentence; damaged is what SQLite calls so (https://www.sqlite.org/rescode.html)."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return JournalError(f"the journal {path} cannot be used: {error}", damaged=code in (11, 26))

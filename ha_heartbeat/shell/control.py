@@ -14,6 +14,7 @@ What is asked for is decided by the core. There is no control socket on Windows.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -197,19 +198,20 @@ if sys.platform != "win32":
             pass
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = -1
-        before = os.umask(0o177)  # the file has its mode from the first moment on
+        with contextlib.suppress(OSError):  # Linux gives the file this mode from its first moment
+            os.fchmod(sock.fileno(), 0o600)
         try:
             if len(os.fsencode(path)) > places.MAX_SOCKET_PATH_BYTES:
                 folder = os.open(directory, os.O_RDONLY)
                 path = f"/proc/self/fd/{folder}/{places.CONTROL_SOCKET}"
             sock.bind(path)
+            os.chmod(path, 0o600)
             sock.listen(MAX_VISITORS)
             sock.setblocking(False)
         except OSError:
             sock.close()
             raise
         finally:
-            os.umask(before)
             if folder != -1:
                 os.close(folder)
         return sock

@@ -211,16 +211,14 @@ class Member:
         self, sockets: list[socket.socket], make_runner: MakeRunner, stop_on: StopOn
     ) -> int:
         """Start with these listening sockets, live, and end in good order; the exit status."""
-        output = self._output
+        if self._output is not None:
+            make_runner = self._output.guardian_of
         self._guardian = make_runner(
             listeners=[sock.fileno() for sock in sockets],
             stop_timeout_s=self._config.stop_timeout_s,
             margin_s=kill_margin_s(self._core.state.settings.lease_s),
             on_event=self._hear_guardian,
             spare=self._fence.pids,
-            stdout=output.stdout if output is not None else None,
-            stderr=output.stderr if output is not None else None,
-            keep_open=output.kept_open if output is not None else (),
         )
         try:
             await self._guardian.start()

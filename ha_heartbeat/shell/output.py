@@ -12,7 +12,10 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
+
+from ha_heartbeat.shell.guardian import Event, Guardian
 
 PIPE_BYTES: Final = 1024 * 1024
 CHUNK_BYTES: Final = 65536
@@ -29,12 +32,28 @@ class Output:
         self._tail = bytearray()
         self._pipes = [_pipe(), _pipe()]
         self._threads: list[threading.Thread] = []
-        self.stdout, self.stderr = (write for _, write in self._pipes)
 
-    @property
-    def kept_open(self) -> tuple[int, ...]:
-        """The reading ends, which guardian and command have to inherit and to leave alone."""
-        return tuple(read for read, _ in self._pipes)
+    def guardian_of(
+        self,
+        *,
+        listeners: Sequence[int],
+        stop_timeout_s: float,
+        margin_s: float,
+        on_event: Callable[[Event], None],
+        spare: Callable[[], Collection[int]],
+    ) -> Guardian:
+        """A guardian whose runs print into the pipes, and hold their reading ends open."""
+        (read, stdout), (also_read, stderr) = self._pipes
+        return Guardian(
+            listeners=listeners,
+            stop_timeout_s=stop_timeout_s,
+            margin_s=margin_s,
+            on_event=on_event,
+            spare=spare,
+            stdout=stdout,
+            stderr=stderr,
+            keep_open=(read, also_read),
+        )
 
     def start(self) -> None:
         """Carry on from now on. Raises RuntimeError when there is no thread to be had."""
