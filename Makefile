@@ -52,8 +52,9 @@ bench-peers: $(VENV)/installed ## measure ha-heartbeat beside other programs, in
 faults: $(VENV)/installed ## strike real members (FAULTS=200, SEED=n, ARGS="--list"; see docs/faults.md)
 	$(BIN)/python -m faults $(if $(FAULTS),--faults $(FAULTS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-docs: ## make docs/states.md from the transition table
+docs: ## make docs/states.md from the transition table, and docs/hbctl.1 from hbctl's parser
 	$(PYTHON) -m ha_heartbeat.core.picture > docs/states.md
+	COLUMNS=1000 $(PYTHON) -m ha_heartbeat.ctl.manual > docs/hbctl.1
 
 pyz: ## make dist/ha_heartbeat.pyz: the whole program in one file
 	$(PYTHON) packaging/pyz.py

@@ -7,20 +7,20 @@ resolved, opened or created here.
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
+from ha_heartbeat import places
 from ha_heartbeat.core.types import Mode, Settings, TakeoverPolicy
 
 ADDRESS_EXAMPLES = "m1:22221 or [::1]:22221"
 MIN_SPAN_S = 0.001
 MAX_SPAN_S = 31_536_000.0  # a year: longer is a slip, and some systems' timers end before it
 MAX_CHECK_COUNT = 1000
+MAX_OUTPUT_BYTES = 65536
 MAX_NAME_CHARS = 64
 MAX_HOST_CHARS = 249  # the DNS allows 253; HOST:PORT is a name on the wire, which allows 255
 MAX_ZONE_CHARS = 64
@@ -70,8 +70,11 @@ class Config:
 
     Spans are seconds in MIN_SPAN_S..MAX_SPAN_S (`wait_for_serversocket_s` may be 0); `check_count`
     is in 1..MAX_CHECK_COUNT. `command` has one element, a shell command, or several, a program and
-    its arguments. `fence` is a shell command, "" for none. Given as "", `member` becomes the local
-    address and `state_dir` the platform's own place, so that neither is empty in a Config.
+    its arguments. `fence` is a shell command, "" for none. The journal keeps entries of the last
+    `journal_days` days, at most `journal_mib` MiB of them, and of each run the last
+    `journal_output_bytes` of its output (0: the command has the member's own output). Given as "",
+    `member` becomes the local address and `state_dir` the platform's own place, so that neither is
+    empty in a Config.
 
     Raises ConfigError when two of the values contradict each other.
     """
@@ -92,6 +95,9 @@ class Config:
     service: str = "default"
     member: str = ""
     state_dir: str = ""
+    journal_days: float = 366.0
+    journal_mib: float = 256.0
+    journal_output_bytes: int = 0
     log_format: LogFormat = LogFormat.TEXT
     verbose: bool = False
     command: tuple[str, ...]
@@ -146,21 +152,11 @@ class Config:
 
 
 def default_state_dir() -> str:
-    """Where this platform and user keep state. Raises ConfigError when no home directory is known.
-
-    Root has no home of interest: a service's state belongs to the machine.
-    """
-    if sys.platform == "win32":
-        program_data = os.environ.get("PROGRAMDATA") or r"C:\ProgramData"
-        return os.path.join(program_data, "ha-heartbeat")
-    if os.geteuid() == 0:
-        return "/var/lib/ha-heartbeat"
-    base = os.environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(base):  # the XDG specification: anything relative is to be ignored
-        base = os.path.join(os.path.expanduser("~"), ".local", "state")
-    if not os.path.isabs(base):
-        raise ConfigError("no home directory is known to keep state in; give --state-dir DIR")
-    return os.path.join(base, "ha-heartbeat")
+    """Where this platform and user keep state. Raises ConfigError when no home is known."""
+    try:
+        return places.default_state_dir()
+    except LookupError as error:
+        raise ConfigError(str(error)) from None
 
 
 def make_config(given: Mapping[str, Given], command: Sequence[str]) -> Config:
@@ -306,6 +302,35 @@ def _read_check_count(given: Given) -> int:
     return int(text)
 
 
+def _read_days(given: Given) -> float:
+    return _read_amount(given, 0.01, 36_500.0, "days")
+
+
+def _read_mib(given: Given) -> float:
+    return _read_amount(given, 1.0, 1_048_576.0, "MiB")
+
+
+def _read_output_bytes(given: Given) -> int:
+    allowed = f"give bytes from 0 to {MAX_OUTPUT_BYTES}, for example 4096"
+    text = given.text.strip()
+    if not _NUMBER.fullmatch(text):
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is not a whole number; {allowed}")
+    if not 0 <= int(text) <= MAX_OUTPUT_BYTES:
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is out of range; {allowed}")
+    return int(text)
+
+
+def _read_amount(given: Given, least: float, most: float, unit: str) -> float:
+    allowed = f"give {unit} from {least:g} to {most:.0f}, for example 30"
+    text = given.text.strip()
+    if not _SECONDS.fullmatch(text):
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is not a number; {allowed}")
+    value = float(text)
+    if not least <= value <= most:
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is out of range; {allowed}")
+    return value
+
+
 def _read_flag(given: Given) -> bool:
     if given.text not in {"on", "off"}:
         raise ConfigError(f"{given.source}: {_shown(given.text)} is neither on nor off")
@@ -392,6 +417,9 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "service": _read_name,
     "member": _read_name,
     "state_dir": _read_directory,
+    "journal_days": _read_days,
+    "journal_mib": _read_mib,
+    "journal_output_bytes": _read_output_bytes,
     "log_format": _choice(LogFormat),
     "verbose": _read_flag,
 }

@@ -120,6 +120,7 @@ def stage(tree: Path) -> None:
         _write(documents / "examples" / name, text)
     for name, text in _manual_pages():
         _gzip(tree / "usr/share/man/man8" / f"{name}.8.gz", text.encode())
+    _gzip(tree / "usr/share/man/man1/hbctl.1.gz", (ROOT / "docs/hbctl.1").read_bytes())
 
 
 def _maintainer() -> str:

@@ -18,20 +18,22 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "__main__": None,
     "cli": None,
     "ctl": None,
-    "config": {"core"},
+    "config": {"core", "places"},
     "core": set(),
     "guardian": set(),
     "install": {"cli", "config", "core", "witness_server"},
+    "journal": set(),
     "library": {"config", "core", "guardian", "shell"},
-    "shell": {"config", "core", "guardian", "wire", "witnesses"},
+    "places": set(),
+    "shell": {"config", "core", "guardian", "journal", "places", "wire", "witnesses"},
     "sim": {"core", "wire"},
     "wire": {"core"},
     "witness_server": {"config", "shell", "witnesses"},
     "witnesses": set(),
 }
 
-# What a part may take that has to be installed, as an extra: the witness's server is no member.
-EXTRAS = {"witness_server": {"httptools", "uvloop"}}
+# What a part may take that has to be installed, as an extra: these are no members.
+EXTRAS = {"ctl": {"rich", "shtab"}, "witness_server": {"httptools", "uvloop"}}
 
 # What the core may take from the standard library: no clock, no chance, no input or output.
 PURE = {
@@ -209,6 +211,18 @@ def test_the_package_itself_is_light() -> None:
     assert "ha_heartbeat.library" not in listed
     used = loaded_by("import ha_heartbeat; ha_heartbeat.elected")
     assert "ha_heartbeat.library.election" in used
+
+
+def test_a_status_is_light() -> None:
+    """It is asked for often: nothing of the member is loaded, and no table's library in a pipe."""
+    heavy = {"asyncio", "dataclasses", "rich", "ssl", "subprocess", "ha_heartbeat.config"}
+    loaded = loaded_by(
+        "from ha_heartbeat.ctl.main import main; main(['status', '--state-dir', '/nowhere'])"
+    )
+    assert not loaded & heavy
+    assert not {
+        name for name in loaded if name.startswith(("ha_heartbeat.shell", "ha_heartbeat.core"))
+    }
 
 
 def test_the_shell_can_be_imported_here() -> None:

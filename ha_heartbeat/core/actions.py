@@ -62,6 +62,9 @@ def take_over_granted(s: State, e: Event, now: float) -> None:
     peer = s.peer.member if s.peer is not None else s.settings.peer
     if s.grant is Evidence.RELEASED:
         stopped = s.peer is not None and s.peer.phase is Phase.STOPPED
+        if s.fallback and s.peer is not None and not stopped:
+            # A preferred peer gives the role away only because an operator moved it.
+            s.moved_from = s.peer.incarnation
         how = "said goodbye" if stopped else "gave the role away"
         why = f"{peer} {how}: its command has ended."
         _become_worker(s, now, Evidence.RELEASED, why)
@@ -131,7 +134,7 @@ def _become_worker(s: State, now: float, proof: Evidence, why: str) -> None:
     schedule.start_at_once(s, now)
     schedule.due(s, now)
     watch.reserve_epoch(s)
-    _inform(s, now)
+    inform(s, now)
     witness.ask(s, now)
 
 
@@ -156,7 +159,7 @@ def lapse(s: State, e: Event, now: float) -> None:
     if s.run or s.leftovers:
         s.ending = True
         s.out.append(KillTree())
-    _inform(s, now)
+    inform(s, now)
 
 
 def look_again(s: State, e: Event, now: float) -> None:
@@ -197,7 +200,7 @@ def supervise_worker(s: State, e: Event, now: float) -> None:
     if peer is not None:
         s.supervised = (peer.incarnation, peer.epoch)
         s.say(Level.INFO, f"{peer.member} is worker, epoch {peer.epoch}. Supervising it.")
-    _inform(s, now)
+    inform(s, now)
 
 
 def note_worker(s: State, e: Event, now: float) -> None:
@@ -216,7 +219,7 @@ def supervise_candidate(s: State, e: Event, now: float) -> None:
             Level.INFO,
             f"Nobody runs the command, and {peer.member} goes first. Voted for it; supervising.",
         )
-    _inform(s, now)
+    inform(s, now)
 
 
 def wait_for_proof(s: State, e: Event, now: float) -> None:
@@ -317,7 +320,7 @@ def fence_void(s: State, e: Event, now: float) -> None:
         f"{s.settings.peer} was heard again while the fence command ran: its result counts for "
         f"nothing. Supervising.",
     )
-    _inform(s, now)
+    inform(s, now)
 
 
 # -- hand-over -------------------------------------------------------------------------------------
@@ -325,11 +328,16 @@ def fence_void(s: State, e: Event, now: float) -> None:
 
 def begin_hand_over(s: State, e: Event, now: float) -> None:
     """The preferred peer is up again: wait for the run to end, at most the stop timeout."""
-    schedule.rest(s)
     peer = s.peer.member if s.peer is not None else s.settings.peer
+    hand_over(s, e, now, f"{peer} is up again and preferred (--fallback)")
+
+
+def hand_over(s: State, e: Event, now: float, why: str) -> None:
+    """Rest, and end the tree when the run has had its time; `why` begins the line of the log."""
+    schedule.rest(s)
     timeout_s = s.settings.stop_timeout_s
     when = f"when run {s.run} has ended, at most in {timeout_s:g} s" if s.run else "now"
-    s.say(Level.INFO, f"{peer} is up again and preferred (--fallback): handing over {when}.")
+    s.say(Level.INFO, f"{why}: handing over {when}.")
     s.give_up_at = now + timeout_s if s.run else now
     if not s.run:
         end_tree(s, e, now)
@@ -349,21 +357,23 @@ def release(s: State, e: Event, now: float) -> None:
     s.give_up_at = FOREVER
     peer = s.peer.member if s.peer is not None else s.settings.peer
     s.say(Level.INFO, f"The command has ended here. Gave the role to {peer}; supervising it.")
-    _inform(s, now, released=True)
+    inform(s, now, released=True)
 
 
 def undo_hand_over(s: State, e: Event, now: float) -> None:
     """The peer cannot take it: the role was never away."""
+    s.switch_note = f"{s.settings.peer} does not answer any more: the hand-over is undone."
+    keep_role(s, now, f"{s.settings.peer} does not answer any more: the hand-over is undone")
+
+
+def keep_role(s: State, now: float, why: str) -> None:
+    """Go on as worker, as if nothing had been handed over; `why` begins the line of the log."""
     s.give_up_at = FOREVER
     s.next_run_at = now
-    s.say(
-        Level.WARNING,
-        f"{s.settings.peer} does not answer any more: the hand-over is undone, staying worker, "
-        f"epoch {s.epoch}.",
-    )
+    s.say(Level.WARNING, f"{why}, staying worker, epoch {s.epoch}.")
     votes.keep_lease(s, now)
     schedule.due(s, now)
-    _inform(s, now)
+    inform(s, now)
 
 
 # -- two workers -----------------------------------------------------------------------------------
@@ -384,7 +394,7 @@ def step_down(s: State, e: Event, now: float) -> None:
         )
     s.ending = True
     s.out.append(StopTree(s.settings.stop_timeout_s))
-    _inform(s, now)
+    inform(s, now)
 
 
 def note_overlap(s: State, e: Event, now: float) -> None:
@@ -405,7 +415,7 @@ def stepped_down(s: State, e: Event, now: float) -> None:
     """Nothing of the tree is alive: the other one goes on alone."""
     s.worker_since = NEVER
     s.say(Level.INFO, "The command has ended here. Supervising.")
-    _inform(s, now, released=True)
+    inform(s, now, released=True)
 
 
 # -- stopping --------------------------------------------------------------------------------------
@@ -439,7 +449,7 @@ def say_goodbye(s: State, e: Event, now: float) -> None:
     schedule.rest(s)
     role = "it was not worker" if s.worker_since == NEVER else "the role is released"
     s.say(Level.INFO, f"Stopped: nothing of the command is alive here, and {role}.")
-    _inform(s, now, released=True)
+    inform(s, now, released=True)
     watch.disconnect(s)
     witness.let_go(s, now)
     s.out.append(Exit())
@@ -448,7 +458,7 @@ def say_goodbye(s: State, e: Event, now: float) -> None:
 # -- shared ----------------------------------------------------------------------------------------
 
 
-def _inform(s: State, now: float, *, released: bool = False) -> None:
+def inform(s: State, now: float, *, released: bool = False) -> None:
     """Tell the peer of the change at once; no answer to an older question counts any more."""
     watch.forget_questions(s)
     watch.tell(s, now, released=released)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ha_heartbeat.core import actions, evidence, schedule, votes, watch, witness
+from ha_heartbeat.core import actions, evidence, orders, schedule, votes, watch, witness
 from ha_heartbeat.core.state import FOREVER, LEASED, NEVER, RUNNING, WATCHING, Op, State, terms
 from ha_heartbeat.core.table import TABLE, Kind
 from ha_heartbeat.core.types import (
@@ -25,15 +25,18 @@ from ha_heartbeat.core.types import (
     Leftovers,
     Level,
     LinkBroken,
+    PauseRequested,
     Phase,
     Refused,
     RoleChanged,
     RunEnded,
     RunFailed,
+    RunRequested,
     RunStarted,
     Settings,
     Started,
     StopRequested,
+    SwitchoverRequested,
     Tick,
     TreeGone,
     Unreachable,
@@ -153,6 +156,9 @@ def _started(s: State, e: Started, now: float, chance: float) -> Kind | None:
     s.incarnation = e.incarnation
     s.phase_since = s.looking_since = s.started_at = now
     s.epoch_seen = max(e.epoch_seen, e.epoch_reserved)
+    s.hold = e.hold
+    if s.paused:
+        s.say(Level.WARNING, f"Still paused since an earlier life: {s.hold.reason}.")
     s.abstain_until = now + votes.kept_s(s.settings.lease_s)
     s.next_check_at = now
     watch.reserve_epoch(s)
@@ -291,6 +297,21 @@ def _stop_requested(s: State, e: StopRequested, now: float, chance: float) -> Ki
     return Kind.STOP
 
 
+def _switchover_requested(
+    s: State, e: SwitchoverRequested, now: float, chance: float
+) -> Kind | None:
+    return Kind.SWITCHOVER
+
+
+def _pause_requested(s: State, e: PauseRequested, now: float, chance: float) -> Kind | None:
+    orders.order_hold(s, e.on, e.reason, e.at)
+    return Kind.PAUSE
+
+
+def _run_requested(s: State, e: RunRequested, now: float, chance: float) -> Kind | None:
+    return Kind.RUN_NOW
+
+
 NOTE: Final[dict[type, Callable[[State, Any, float, float], Kind | None]]] = {
     Started: _started,
     Tick: _tick,
@@ -314,4 +335,7 @@ NOTE: Final[dict[type, Callable[[State, Any, float, float], Kind | None]]] = {
     WitnessConflict: _witness_conflict,
     WitnessFailed: _witness_failed,
     StopRequested: _stop_requested,
+    SwitchoverRequested: _switchover_requested,
+    PauseRequested: _pause_requested,
+    RunRequested: _run_requested,
 }

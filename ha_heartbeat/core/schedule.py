@@ -32,6 +32,8 @@ def due(s: State, now: float) -> None:
     """Start the run that is due, or note that its tick passes while the one before still runs."""
     if now < s.next_run_at or now >= s.run_until or s.phase is not Phase.WORKER or s.ending:
         return
+    if s.paused:
+        return  # hands off; what falls due meanwhile is skipped
     if s.run:
         _skip(s)
         return
@@ -58,7 +60,7 @@ def _skip(s: State) -> None:
 
 def wake_at(s: State) -> float:
     """When `due` must be asked next by a worker."""
-    if s.ending or (s.run and s.skip_said) or s.now >= s.run_until:
+    if s.paused or s.ending or (s.run and s.skip_said) or s.now >= s.run_until:
         return FOREVER
     return s.next_run_at
 

@@ -11,9 +11,11 @@ from enum import Enum
 from typing import Final
 
 from ha_heartbeat.core.types import (
+    NO_HOLD,
     Ask,
     Effect,
     Evidence,
+    Hold,
     Level,
     Phase,
     Record,
@@ -147,6 +149,12 @@ class State:
     fenced_at: float = NEVER  # when it ended with success; NEVER since it was started again
     fence_retry_at: float = NEVER
 
+    # the operator (orders)
+    hold: Hold = NO_HOLD
+    switch_until: float = NEVER  # until when the peer is asked for the role, for the operator
+    switch_note: str = ""  # what became of the last switchover asked for, if that failed
+    moved_from: str = ""  # the peer's incarnation that gave the role away though it is preferred
+
     # overlaps (actions)
     overlap_s: float = 0.0
     overlap_epoch: int = 0  # the epoch of the worker that stayed, then
@@ -171,6 +179,20 @@ class State:
     def fallback(self) -> bool:
         """Whether `--fallback` is in effect: on both sides it contradicts itself and is off."""
         return self.settings.fallback and not (self.peer is not None and self.peer.fallback)
+
+    @property
+    def prefers_peer(self) -> bool:
+        """Whether the role is to go to the peer as soon as that can be done.
+
+        Not if an operator has moved it here, away from this very life of the peer.
+        """
+        moved = self.peer is not None and self.peer.incarnation == self.moved_from
+        return self.fallback and not moved
+
+    @property
+    def paused(self) -> bool:
+        """Whether an operator has ordered hands off."""
+        return self.hold.on
 
     def say(self, level: Level, text: str) -> None:
         """Add a line for the log."""
@@ -220,6 +242,7 @@ def view(s: State, now: float) -> View:
         s.overlap_s,
         s.overlap_epoch,
         s.terms,
+        s.hold,
     )
 
 

@@ -16,9 +16,16 @@ from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from ha_heartbeat.core import actions as do
-from ha_heartbeat.core import evidence, votes, witness
+from ha_heartbeat.core import evidence, obey, orders, votes, witness
 from ha_heartbeat.core.state import NEVER, LinkState, State, view
-from ha_heartbeat.core.types import Answered, Asked, Event, Phase, Wants
+from ha_heartbeat.core.types import (
+    Answered,
+    Asked,
+    Event,
+    Phase,
+    SwitchoverRequested,
+    Wants,
+)
 
 
 class Kind(StrEnum):
@@ -35,6 +42,9 @@ class Kind(StrEnum):
     RECORD = "the witness was read"
     ELECTED = "the witness has voted for this member"
     STOP = "the operator asks to stop"
+    SWITCHOVER = "the operator asks for a switchover"
+    PAUSE = "the operator pauses or resumes"
+    RUN_NOW = "the operator asks for a run now"
 
 
 Guard: TypeAlias = Callable[[State, Event, float], bool]
@@ -203,16 +213,8 @@ def peer_overlapped(s: State, e: Event, now: float) -> bool:
 
 
 def fallback_due(s: State, e: Event, now: float) -> bool:
-    """The preferred peer supervises us, and hears and answers."""
-    return (
-        s.fallback
-        and not s.ending
-        and s.peer is not None
-        and s.peer.phase is Phase.SUPERVISOR
-        and s.link_state is LinkState.OPEN
-        and s.link_answered
-        and s.inbound_ask is not None
-    )
+    """The preferred peer supervises us, hears and answers, and nobody has paused."""
+    return s.prefers_peer and not orders.hand_over_objection(s)
 
 
 def fallback_due_and_idle(s: State, e: Event, now: float) -> bool:
@@ -238,6 +240,55 @@ def missed_a_check(s: State, e: Event, now: float) -> bool:
 def waited_enough(s: State, e: Event, now: float) -> bool:
     """The run had its time to end by itself."""
     return now >= s.give_up_at
+
+
+def paused(s: State, e: Event, now: float) -> bool:
+    """An operator has ordered hands off."""
+    return s.paused
+
+
+def granted_in_pause(s: State, e: Event, now: float) -> bool:
+    """The peer gave its vote or the role, and an operator has ordered hands off."""
+    return s.paused and granted(s, e, now)
+
+
+def fence_ended_in_pause(s: State, e: Event, now: float) -> bool:
+    """An operator has ordered hands off, and the fence command has ended."""
+    return s.paused and not s.fence_running
+
+
+def paused_before_the_end(s: State, e: Event, now: float) -> bool:
+    """An operator has ordered hands off, and nothing is being ended yet."""
+    return s.paused and not s.ending
+
+
+def switchover_possible(s: State, e: Event, now: float) -> bool:
+    """The role can move as asked."""
+    return isinstance(e, SwitchoverRequested) and not orders.order_objection(s, e.to)
+
+
+def switchover_possible_and_idle(s: State, e: Event, now: float) -> bool:
+    """The role can move as asked, and nothing of the command is alive."""
+    return not s.tree_alive and switchover_possible(s, e, now)
+
+
+def peer_asks_to_switch(s: State, e: Event, now: float) -> bool:
+    """The supervisor asks for the role for its operator, and can have it."""
+    return (
+        isinstance(e, Asked)
+        and e.ask.wants is Wants.SWITCHOVER
+        and not orders.hand_over_objection(s)
+    )
+
+
+def peer_asks_to_switch_and_idle(s: State, e: Event, now: float) -> bool:
+    """The supervisor asks for the role for its operator, and nothing of the command is alive."""
+    return not s.tree_alive and peer_asks_to_switch(s, e, now)
+
+
+def run_possible(s: State, e: Event, now: float) -> bool:
+    """A run can be started now."""
+    return not orders.run_objection(s)
 
 
 # -- rows used in more than one place --------------------------------------------------------------
@@ -351,6 +402,34 @@ FENCED = (
     ),
 )
 
+PAUSED = Row(paused, None, nothing, "a pause is hands off: nobody takes over while it lasts")
+PAUSED_GRANT = Row(
+    granted_in_pause, None, nothing, "a pause is hands off: nobody takes over while it lasts"
+)
+PAUSED_FENCE = Row(
+    fence_ended_in_pause,
+    Phase.SUPERVISOR,
+    obey.fence_held,
+    "a pause is hands off, and when it is over the result is out of date",
+)
+PAUSED_HAND_OVER = Row(
+    paused_before_the_end,
+    Phase.WORKER,
+    obey.undo_for_pause,
+    "a pause is hands off: the run goes on, and the role stays",
+)
+SWITCH_NOTHING = Row(
+    always, None, obey.refuse_switchover, "what cannot be done is refused, and nothing changes"
+)
+SPREAD = Row(always, None, obey.spread_hold, "a pause is of both members, so the peer is told")
+RUN_NOTHING = Row(always, None, obey.refuse_run, "only a worker that is at rest starts a run")
+ORDERS: Final[Mapping[Kind, tuple[Row, ...]]] = {
+    Kind.SWITCHOVER: (SWITCH_NOTHING,),
+    Kind.PAUSE: (SPREAD,),
+    Kind.RUN_NOW: (RUN_NOTHING,),
+}
+"""What an operator gets where there is nothing to move and nothing to start."""
+
 LOOK_AGAIN = Row(
     always, None, do.look_again, "nothing of the lapsed lease is alive, so a vote may be asked for"
 )
@@ -363,6 +442,7 @@ SUPERVISE = Row(
 TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
     Phase.LOOKING: {
         Kind.HEARD: (
+            PAUSED_GRANT,
             GRANTED,
             SUPERVISE,
             Row(
@@ -375,6 +455,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         ),
         Kind.REFUSED: (
             Row(tree_alive, None, nothing, "our own tree has to be gone before a new run"),
+            PAUSED,
             ASK_EPOCHS,
             Row(
                 preferred_peer_may_appear,
@@ -387,6 +468,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.SILENT: (stay("one check proves nothing; the next tick judges the silence"),),
         Kind.TICK: (
             Row(tree_alive, None, nothing, "our own tree has to be gone before anything else"),
+            PAUSED,
             FENCE,
             ACT_ON_SILENCE,
             Row(
@@ -411,7 +493,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
             ),
             RECORD_IS_NOTED,
         ),
-        Kind.ELECTED: (ELECTED, TOO_LATE),
+        Kind.ELECTED: (PAUSED, ELECTED, TOO_LATE),
         Kind.STOP: (
             Row(
                 tree_alive,
@@ -421,16 +503,19 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
             ),
             GOODBYE,
         ),
+        **ORDERS,
     },
     Phase.SUPERVISOR: {
         Kind.HEARD: (
+            PAUSED_GRANT,
             GRANTED,
             Row(peer_holds, None, do.note_worker, "the worker is alive: that is what is watched"),
             stay("nobody runs; the vote is being asked for, or was given"),
         ),
-        Kind.REFUSED: (ASK_EPOCHS, REFUSAL),
+        Kind.REFUSED: (PAUSED, ASK_EPOCHS, REFUSAL),
         Kind.SILENT: (stay("one check proves nothing; the next tick judges the silence"),),
         Kind.TICK: (
+            PAUSED,
             FENCE,
             ACT_ON_SILENCE,
             Row(silent, None, do.wait_for_proof, "--takeover proof never acts on silence"),
@@ -445,7 +530,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
             Row(another_holds_record, None, do.note_record, "its holder renews it"),
             RECORD_IS_NOTED,
         ),
-        Kind.ELECTED: (ELECTED, TOO_LATE),
+        Kind.ELECTED: (PAUSED, ELECTED, TOO_LATE),
         Kind.STOP: (
             Row(
                 tree_alive,
@@ -455,16 +540,32 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
             ),
             GOODBYE,
         ),
+        Kind.SWITCHOVER: (
+            Row(
+                switchover_possible,
+                None,
+                obey.ask_for_role,
+                "only the worker can give the role away, so it is asked",
+            ),
+            SWITCH_NOTHING,
+        ),
+        Kind.PAUSE: (SPREAD,),
+        Kind.RUN_NOW: (RUN_NOTHING,),
     },
     Phase.FENCING: {
-        Kind.HEARD: (GRANTED, stay("the fence command cannot be called back; its end decides")),
-        Kind.REFUSED: (ASK_EPOCHS, REFUSAL),
+        Kind.HEARD: (
+            PAUSED_GRANT,
+            GRANTED,
+            stay("the fence command cannot be called back; its end decides"),
+        ),
+        Kind.REFUSED: (PAUSED, ASK_EPOCHS, REFUSAL),
         Kind.SILENT: (stay("the fence command is running"),),
-        Kind.TICK: (*FENCED, stay("the fence command is running")),
+        Kind.TICK: (PAUSED_FENCE, *FENCED, stay("the fence command is running")),
         Kind.RUN_ENDED: IMPOSSIBLE,
         Kind.TREE_GONE: (stay("a guardian was replaced, and nothing ran under it"),),
         Kind.EXPIRED: IMPOSSIBLE,
         Kind.FENCE_DONE: (
+            PAUSED_FENCE,
             Row(
                 heard_since_fence,
                 Phase.SUPERVISOR,
@@ -485,9 +586,10 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
                 "a fence that failed proves nothing; it is tried again after a lease",
             ),
         ),
-        Kind.RECORD: (*FENCED, stay("the fence command is running")),
-        Kind.ELECTED: (ELECTED, TOO_LATE),
+        Kind.RECORD: (PAUSED_FENCE, *FENCED, stay("the fence command is running")),
+        Kind.ELECTED: (PAUSED, ELECTED, TOO_LATE),
         Kind.STOP: (GOODBYE,),
+        **ORDERS,
     },
     Phase.WORKER: {
         Kind.HEARD: (
@@ -497,6 +599,18 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
                 None,
                 do.note_overlap,
                 "the earlier worker steps down; what happened is recorded on both sides",
+            ),
+            Row(
+                peer_asks_to_switch_and_idle,
+                Phase.SUPERVISOR,
+                obey.release_at_once,
+                "an operator asked the supervisor for it, and nothing has to end first",
+            ),
+            Row(
+                peer_asks_to_switch,
+                Phase.HANDING_OVER,
+                obey.begin_switchover,
+                "an operator asked the supervisor for it, which can take the role",
             ),
             Row(
                 fallback_due_and_idle,
@@ -548,10 +662,31 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
             ),
             GOODBYE,
         ),
+        Kind.SWITCHOVER: (
+            Row(
+                switchover_possible_and_idle,
+                Phase.SUPERVISOR,
+                obey.release_at_once,
+                "the peer can take the role, and nothing has to end first",
+            ),
+            Row(
+                switchover_possible,
+                Phase.HANDING_OVER,
+                obey.begin_switchover,
+                "the peer can take the role; the run has the stop timeout to end by itself",
+            ),
+            SWITCH_NOTHING,
+        ),
+        Kind.PAUSE: (SPREAD,),
+        Kind.RUN_NOW: (
+            Row(run_possible, None, obey.run_now, "the operator need not wait for the next tick"),
+            RUN_NOTHING,
+        ),
     },
     Phase.HANDING_OVER: {
         Kind.HEARD: (
             STEP_DOWN,
+            PAUSED_HAND_OVER,
             Row(
                 peer_left, Phase.WORKER, do.undo_hand_over, "a peer that says goodbye takes nothing"
             ),
@@ -593,6 +728,9 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
             ),
             GOODBYE,
         ),
+        Kind.SWITCHOVER: (SWITCH_NOTHING,),
+        Kind.PAUSE: (PAUSED_HAND_OVER, SPREAD),
+        Kind.RUN_NOW: (RUN_NOTHING,),
     },
     Phase.STEPPING_DOWN: {
         Kind.HEARD: (stay("the other worker goes on; this one is ending"),),
@@ -612,6 +750,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.STOP: (
             Row(always, Phase.STOPPING, do.begin_stop, "the tree ends before the goodbye is said"),
         ),
+        **ORDERS,
     },
     Phase.STOPPING: {
         Kind.HEARD: (stay("the tree ends before the role is given up"),),
@@ -632,11 +771,14 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
                 "a second request skips the waiting, never the release",
             ),
         ),
+        **ORDERS,
     },
     Phase.STOPPED: {
         kind: (stay("this member has said goodbye"),)
         for kind in Kind
         if kind not in (Kind.RUN_ENDED, Kind.EXPIRED)
     }
-    | {Kind.RUN_ENDED: IMPOSSIBLE, Kind.EXPIRED: IMPOSSIBLE},
+    | {Kind.RUN_ENDED: IMPOSSIBLE, Kind.EXPIRED: IMPOSSIBLE}
+    | dict(ORDERS)
+    | {Kind.PAUSE: (Row(always, None, obey.note_hold, "it is kept for the next start"),)},
 }

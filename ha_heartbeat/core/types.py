@@ -7,7 +7,7 @@ are seconds on the member's own monotonic clock, which counts suspend; no wall c
 from __future__ import annotations
 
 from enum import Enum, StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 
 class Mode(Enum):
@@ -94,6 +94,25 @@ class Terms(NamedTuple):
     command: str
 
 
+class Hold(NamedTuple):
+    """A pause that an operator ordered (`on`), or its end; of two the later one counts.
+
+    `number` grows with every order that is given with knowledge of the one before. `reason` is the
+    operator's, `by` the member at which it was given, `at` the time of day in seconds since 1970:
+    these three are for people and decide nothing.
+    """
+
+    number: int
+    on: bool
+    reason: str
+    by: str
+    at: float
+
+
+NO_HOLD: Final = Hold(0, False, "", "", 0.0)
+"""No order was ever given."""
+
+
 class View(NamedTuple):
     """What a member says of itself in every message.
 
@@ -102,7 +121,8 @@ class View(NamedTuple):
     `epoch` is the last that it was worker under, 0 if it never was, and `epoch_seen` the highest it
     knows of; `worker_for_s` is how long it has been worker, 0 when it is not. `overlap_s` is for
     how long, at most, it was worker at the same time as the worker of `overlap_epoch`, to which it
-    gave way; 0 if there was none.
+    gave way; 0 if there was none. `hold` is the latest order to pause or to
+    resume that it knows.
     """
 
     member: str
@@ -119,6 +139,7 @@ class View(NamedTuple):
     overlap_s: float
     overlap_epoch: int
     terms: Terms
+    hold: Hold = NO_HOLD
 
 
 class Wants(Enum):
@@ -128,6 +149,7 @@ class Wants(Enum):
     VOTE = "vote"
     RENEWAL = "renewal"
     ROLE = "role"
+    SWITCHOVER = "switchover"  # the role, for an operator
 
 
 class Ask(NamedTuple):
@@ -185,6 +207,7 @@ class Started(NamedTuple):
     incarnation: str
     epoch_seen: int
     epoch_reserved: int
+    hold: Hold = NO_HOLD
 
 
 class Tick(NamedTuple):
@@ -327,6 +350,31 @@ class StopRequested(NamedTuple):
     """The operator asks this member to end (SIGTERM or SIGINT); again: without waiting."""
 
 
+class SwitchoverRequested(NamedTuple):
+    """The operator asks for the role to be moved to member `to`, "" for the one without it.
+
+    `request` is a number of the shell's; `Replied` bears it.
+    """
+
+    request: int
+    to: str
+
+
+class PauseRequested(NamedTuple):
+    """The operator asks to pause (`on`) or to resume; `reason` and `at` as in `Hold`."""
+
+    request: int
+    on: bool
+    reason: str
+    at: float
+
+
+class RunRequested(NamedTuple):
+    """The operator asks for a run now."""
+
+    request: int
+
+
 Event: TypeAlias = (
     Started
     | Tick
@@ -350,6 +398,9 @@ Event: TypeAlias = (
     | WitnessConflict
     | WitnessFailed
     | StopRequested
+    | SwitchoverRequested
+    | PauseRequested
+    | RunRequested
 )
 
 
@@ -440,6 +491,20 @@ class Remember(NamedTuple):
     epoch_reserved: int
 
 
+class KeepHold(NamedTuple):
+    """Keep the order to pause or to resume on disk: it outlives a restart."""
+
+    hold: Hold
+
+
+class Replied(NamedTuple):
+    """The answer to the operator's request: whether it is (being) done, and a sentence."""
+
+    request: int
+    done: bool
+    text: str
+
+
 class RecordOverlap(NamedTuple):
     """Both members were worker at once, for at most `seconds`; keep it on disk."""
 
@@ -490,6 +555,8 @@ Effect: TypeAlias = (
     | ReadWitness
     | SwapWitness
     | Remember
+    | KeepHold
+    | Replied
     | RecordOverlap
     | Say
     | RoleChanged

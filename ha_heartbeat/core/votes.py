@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ha_heartbeat.core import orders
 from ha_heartbeat.core.state import NEVER, Op, State
 from ha_heartbeat.core.types import Ask, ExtendLease, Mode, Phase, View, Wants
 
@@ -64,6 +65,8 @@ def answer_to(s: State, ask: Ask, own: View, now: float) -> tuple[bool, str]:
         return False, ""
     if ask.wants is Wants.ROLE:
         return False, _keeps_role(s)
+    if ask.wants is Wants.SWITCHOVER:
+        return False, orders.hand_over_objection(s) if s.phase is Phase.WORKER else ""
     if own.holding:
         if s.phase is Phase.WORKER:
             return False, f"{own.member} is worker, epoch {s.epoch}"
@@ -99,9 +102,10 @@ def free_promise(s: State) -> None:
 
 
 def _keeps_role(s: State) -> str:
-    if s.phase is Phase.WORKER and not s.fallback:
-        return f"{s.settings.member} keeps the role: it was not started with --fallback"
-    return ""
+    if s.phase is not Phase.WORKER or s.prefers_peer:
+        return ""
+    why = "an operator moved it here" if s.fallback else "it was not started with --fallback"
+    return f"{s.settings.member} keeps the role: {why}"
 
 
 # -- using a vote ----------------------------------------------------------------------------------
@@ -110,14 +114,15 @@ def _keeps_role(s: State) -> str:
 def may_ask_for_vote(s: State, now: float) -> bool:
     """Whether this member may compete for the worker's role at all.
 
-    Not while it is promised to its peer, not while anything of its own tree is alive, and not
-    against a worker: nobody ever takes the role from a live worker.
+    Not while it is promised to its peer, not while anything of its own tree is alive, not in a
+    pause, and not against a worker: nobody ever takes the role from a live worker.
     """
     return (
         (s.phase is Phase.LOOKING or s.phase is Phase.SUPERVISOR)
         and not s.tree_alive
         and now >= s.promised_until
         and (s.peer is None or not s.peer.holding)
+        and not s.paused
     )
 
 

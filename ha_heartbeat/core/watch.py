@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ha_heartbeat.core import evidence, votes, witness
+from ha_heartbeat.core import evidence, orders, votes, witness
 from ha_heartbeat.core.state import LEASED, NEVER, LinkState, State, view
 from ha_heartbeat.core.types import (
     Answer,
@@ -129,6 +129,8 @@ def wants(s: State, now: float) -> Wants:
         return Wants.RENEWAL
     if votes.may_ask_for_vote(s, now):
         return Wants.VOTE
+    if s.phase is Phase.SUPERVISOR and now <= s.switch_until:
+        return Wants.SWITCHOVER
     if s.settings.mode is Mode.WORKER and s.phase is Phase.SUPERVISOR:
         return Wants.ROLE
     return Wants.NOTHING
@@ -260,7 +262,9 @@ def answered(s: State, e: Answered, now: float) -> bool:
             if votes.is_fresh(s, asked_at, now):
                 s.grant = _grant(s, answer, wanted, now)
                 _note_vote(s, answer, asked_at, now)
-            if answer.reason:
+            if wanted is Wants.SWITCHOVER:
+                orders.note_answer(s, answer)
+            elif answer.reason:
                 _note_refusal(s, answer.reason, wanted)
     return True
 
@@ -377,6 +381,7 @@ def _hear(s: State, seen: View, now: float) -> bool:
         # What it was promised, it was promised as worker, and it is none any more.
         votes.free_promise(s)
     s.peer = seen
+    orders.learn_hold(s, seen.hold)
     if s.said & ABSENCES and seen.phase is not Phase.STOPPED:
         s.take_back(*ABSENCES)
         s.say(Level.INFO, f"{seen.member} is heard: it is {seen.phase.value}.")

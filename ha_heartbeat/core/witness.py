@@ -104,7 +104,11 @@ def may_claim(s: State, now: float) -> bool:
     under way it votes for nobody.
     """
     return (
-        s.phase in WATCHING and not s.tree_alive and evidence.is_silent(s, now) and is_free(s, now)
+        s.phase in WATCHING
+        and not s.tree_alive
+        and not s.paused
+        and evidence.is_silent(s, now)
+        and is_free(s, now)
     )
 
 

@@ -157,6 +157,7 @@ class Guardian:
         guardian (Linux); they survive the loss of a guardian, with all that is below them.
         Children in the member's own session do in any case. Asked in the event loop.
     stdout, stderr: descriptors for the output of guardian and runs; None is the member's own.
+    keep_open: descriptors that the guardian and its runs inherit and leave alone (not on Windows).
     variant: one of ha_heartbeat.guardian.tree.VARIANTS; None is the platform's.
     """
 
@@ -171,7 +172,9 @@ class Guardian:
         spare: Callable[[], Collection[int]] = tuple,
         stdout: int | None = None,
         stderr: int | None = None,
+        keep_open: Sequence[int] = (),
     ) -> None:
+        self._keep_open = tuple(keep_open)
         self._listeners = tuple(listeners)
         self._stop_timeout_s = stop_timeout_s
         self._margin_s = margin_s
@@ -382,7 +385,7 @@ class Guardian:
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            pass_fds=fds,
+            pass_fds=(*fds, *self._keep_open),
             start_new_session=True,
         )
 

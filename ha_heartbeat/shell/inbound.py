@@ -14,6 +14,7 @@ import itertools
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from ha_heartbeat.config import Address
 from ha_heartbeat.core.types import Answer, Ask, Asked, Event, InboundClosed
@@ -36,6 +37,14 @@ MAX_QUEUED_BYTES = 256 * 1024
 """How much may wait for a peer that does not read: several hundred messages."""
 
 MAX_NOTICES = 256
+
+OnOther: TypeAlias = Callable[[int, UnknownTypeError], None]
+"""Gets a line on connection or link `int` that is no message of the core. May raise WireError."""
+
+
+def ignore(conn: int, other: UnknownTypeError) -> None:
+    """What is done with such a line where nobody wants it: a newer minor version may send it."""
+
 
 _OTHER_FILES = 64  # descriptors left to the rest of the member: run, journal, control, witness
 _LEAVE_S = 1.0
@@ -82,7 +91,9 @@ class Inbound:
         notices: Notices,
         max_strangers: int | None = None,
         stranger_s: float = 30.0,
+        on_other: OnOther = ignore,
     ) -> None:
+        self._on_other = on_other
         self._local = local
         self._service = service
         self._incarnation = incarnation
@@ -124,6 +135,14 @@ class Inbound:
         transport.write(encode(answer))
         if transport.get_write_buffer_size() > MAX_QUEUED_BYTES:
             transport.abort()
+
+    def send_line(self, conn: int, line: bytes) -> bool:
+        """Queue a line that is no answer, unless much is queued already; whether it was."""
+        visitor = self._askers.get(conn)
+        if visitor is None or visitor.transport.get_write_buffer_size() > len(line):
+            return False
+        visitor.transport.write(line)
+        return True
 
     def finish(self) -> None:
         """Report nothing any more, drop the strangers, and end the others after what is queued."""
@@ -224,8 +243,10 @@ class Inbound:
     def _read(self, visitor: Visitor, line: bytes) -> None:
         try:
             message = decode(line)
-        except UnknownTypeError:
-            return  # of a newer minor version; a stranger stays a stranger
+        except UnknownTypeError as error:
+            if visitor.conn in self._askers:  # a stranger stays a stranger
+                self._on_other(visitor.conn, error)
+            return
         if not isinstance(message, Ask):
             self._turn_away(visitor, "garbage", "an answer arrived where questions are expected")
         elif message.service != self._service:

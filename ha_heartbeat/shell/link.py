@@ -22,7 +22,7 @@ from ha_heartbeat.core.types import (
     Refused,
     Unreachable,
 )
-from ha_heartbeat.shell.inbound import MAX_QUEUED_BYTES, Inbound, Notices
+from ha_heartbeat.shell.inbound import MAX_QUEUED_BYTES, Inbound, Notices, OnOther, ignore
 from ha_heartbeat.shell.reach import AllRefused, NoProof, Reached, os_words, reach
 from ha_heartbeat.shell.resolve import Endpoint, Lookup, ResolveError, Resolver, look_up
 from ha_heartbeat.wire.codec import ComplaintError, UnknownTypeError, decode, encode
@@ -53,7 +53,10 @@ class Link:
         lookup: Lookup = look_up,
         max_strangers: int | None = None,
         stranger_s: float = 30.0,
+        on_other_question: OnOther = ignore,
+        on_other_answer: OnOther = ignore,
     ) -> None:
+        self._on_other_answer = on_other_answer
         self._peer = peer
         self._on_event = on_event
         self._connect_timeout_s = connect_timeout_s
@@ -67,6 +70,7 @@ class Link:
             notices=self._notices,
             max_strangers=max_strangers,
             stranger_s=stranger_s,
+            on_other=on_other_question,
         )
         self._listeners: list[socket.socket] = []
         self._out: _Outgoing | None = None
@@ -143,6 +147,20 @@ class Link:
         if out.transport.get_write_buffer_size() > MAX_QUEUED_BYTES:
             out.ending = "the peer has stopped reading what it is sent"
             out.transport.abort()
+
+    def send_line(self, link: int, line: bytes) -> bool:
+        """Queue a line that is no question on our own connection; whether there was one for it."""
+        out = self._out
+        if out is None or out.link != link or out.transport is None:
+            return False
+        if out.transport.get_write_buffer_size() > len(line):
+            return False
+        out.transport.write(line)
+        return True
+
+    def answer_line(self, conn: int, line: bytes) -> bool:
+        """Queue a line that is no answer on inbound connection `conn`; whether it is open."""
+        return self._inbound.send_line(conn, line)
 
     async def close(self, flush_s: float = 0.5) -> None:
         """End all connections after what is queued, within `flush_s` seconds; no more events.
@@ -248,8 +266,9 @@ class Link:
     def _read(self, out: _Outgoing, line: bytes) -> None:
         try:
             message = decode(line)
-        except UnknownTypeError:
-            return  # of a newer minor version
+        except UnknownTypeError as error:
+            self._on_other_answer(out.link, error)
+            return
         if not isinstance(message, Answer):
             raise WireError("it sent a question where answers are expected")
         self._answered = out.endpoint

@@ -10,8 +10,8 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -22,21 +22,28 @@ from ha_heartbeat.core.machine import Core
 from ha_heartbeat.core.votes import kill_margin_s
 from ha_heartbeat.guardian import protocol
 from ha_heartbeat.guardian.clock import now_s
-from ha_heartbeat.shell.aside import aside
+from ha_heartbeat.shell.control import Control
+from ha_heartbeat.shell.desk import Desk
+from ha_heartbeat.shell.disk import Disk
 from ha_heartbeat.shell.errors import StartError
+from ha_heartbeat.shell.exchange import Exchange
 from ha_heartbeat.shell.fence import Fence
 from ha_heartbeat.shell.guardian import Event as GuardianEvent
 from ha_heartbeat.shell.guardian import Guardian, GuardianError, Lost
 from ha_heartbeat.shell.link import Link
 from ha_heartbeat.shell.listen import bind, explain_loopback
 from ha_heartbeat.shell.log import Log, Speaker
+from ha_heartbeat.shell.memory import Memory
 from ha_heartbeat.shell.notify import Notifier, take
+from ha_heartbeat.shell.recorder import Recorder
 from ha_heartbeat.shell.resolve import resolve_now
 from ha_heartbeat.shell.runner import MakeRunner, Runner
-from ha_heartbeat.shell.state import StateFile, StateWriteError
+from ha_heartbeat.shell.state import StateFile, directory_of
 
 if TYPE_CHECKING:
+    from ha_heartbeat.shell.output import Output
     from ha_heartbeat.shell.witness import Witness
+    from ha_heartbeat.wire.codec import UnknownTypeError
 
 StopOn: TypeAlias = Callable[[Callable[[], object]], AbstractContextManager[None]]
 """Has a stop of the member call a function for as long as the context lasts."""
@@ -147,11 +154,25 @@ class Member:
         self._lease_ns = (0, 0)
         self._evidence: core.Evidence | None = None  # of the takeover that is being logged
         self._runs = RunNames()
+        self._directory = directory_of(config.state_dir, config.service, config.local)
+        self._recorder = Recorder(
+            self._directory, config.member, config.journal_days, config.journal_mib, notice
+        )
+        self._output = _output_kept(config)
+        self._memory = Memory(
+            config.service,
+            config.member,
+            self._recorder.record,
+            self._output.cut if self._output is not None else None,
+        )
+        self._desk = Desk(self._core, self._memory, self._recorder, self.tell)
+        self._control = Control(self._directory, self._desk.handlers)
         self._timer: asyncio.TimerHandle | None = None
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._fence = Fence(config, self.tell)
         # Without a peer the port is a lock and nothing more: nobody is answered on it.
         self._link = self._make_link(config.remote) if config.remote else None
+        self._exchange = self._make_exchange(self._link) if self._link is not None else None
         self._witness = self._make_witness() if config.witness else None
         self._guardian: Runner
 
@@ -161,6 +182,17 @@ class Member:
         config = self._config
         return Witness(config.witness, config.service, config.interval_test_s, self.tell)
 
+    def _make_exchange(self, link: Link) -> Exchange:
+        return Exchange(self._recorder, link.send_line, link.answer_line)
+
+    def _hear_other_question(self, conn: int, other: UnknownTypeError) -> None:
+        if self._exchange is not None:
+            self._exchange.hear_question(conn, other)
+
+    def _hear_other_answer(self, link: int, other: UnknownTypeError) -> None:
+        if self._exchange is not None:
+            self._exchange.hear_answer(link, other)
+
     def _make_link(self, peer: Address) -> Link:
         config = self._config
         return Link(
@@ -168,15 +200,19 @@ class Member:
             peer=peer,
             service=config.service,
             incarnation=self._incarnation,
-            on_event=self.tell,
+            on_event=self._hear_link,
             on_notice=self._notice,
             connect_timeout_s=config.interval_test_s,
+            on_other_question=self._hear_other_question,
+            on_other_answer=self._hear_other_answer,
         )
 
     async def live(
         self, sockets: list[socket.socket], make_runner: MakeRunner, stop_on: StopOn
     ) -> int:
         """Start with these listening sockets, live, and end in good order; the exit status."""
+        if self._output is not None:
+            make_runner = self._output.guardian_of
         self._guardian = make_runner(
             listeners=[sock.fileno() for sock in sockets],
             stop_timeout_s=self._config.stop_timeout_s,
@@ -189,11 +225,14 @@ class Member:
         except GuardianError as error:
             raise StartError(str(error)) from error
         self._log.say(core.Say(core.Level.INFO, _greeting(self._config)))
+        if problem := await self._control.open():
+            self._notice(problem)
+        self._recorder.start(self._memory.recall)
         with stop_on(lambda: self.tell(core.StopRequested())):
             if self._link is not None:
                 self._link.serve(sockets)
             self._notifier.status(core.Phase.LOOKING.value)
-            self.tell(core.Started(self._incarnation, *self._disk.epochs))
+            self.tell(core.Started(self._incarnation, *self._disk.epochs, self._disk.hold))
             self._notifier.ready(self._is_well)
             try:
                 return await self._end
@@ -205,6 +244,8 @@ class Member:
         self._notifier.stopping()
         if self._timer is not None:
             self._timer.cancel()
+        if self._exchange is not None:
+            self._exchange.close()
         if self._link is not None:
             await self._link.close()
         if self._witness is not None:
@@ -213,6 +254,11 @@ class Member:
         if self._link is not None:
             self._link.close_listeners()
         self._fence.close()
+        self._memory.flush()
+        if self._output is not None:
+            self._output.close()
+        await self._control.close()
+        await self._recorder.close()
         await self._disk.close()
         self._log.flush()
 
@@ -227,10 +273,12 @@ class Member:
         if self._end.done():
             return
         try:
-            effects = self._core.step(event, now_s(), _chance())
+            now = now_s()
+            effects = self._core.step(event, now, _chance())
             self._evidence = None
             for effect in effects:
                 DO[type(effect)](self, effect)
+            self._memory.note(self._core.state, event, effects, now)
             self._plan_tick()
         except Exception as error:
             self._end.set_exception(error)
@@ -258,6 +306,14 @@ class Member:
             return self._core.wake_at() == float("inf")
         late_s = asyncio.get_running_loop().time() - self._timer.when()
         return late_s < self._notifier.half_s
+
+    def _hear_link(self, event: core.Event) -> None:
+        self.tell(event)
+        if self._exchange is not None:
+            if type(event) is core.Answered:
+                self._exchange.answered(event.link)
+            elif type(event) is core.InboundClosed:
+                self._exchange.gone(event.conn)
 
     def _hear_guardian(self, event: GuardianEvent) -> None:
         told = _from_guardian(event, self._runs)
@@ -322,6 +378,12 @@ class Member:
     def _remember(self, effect: core.Remember) -> None:
         self._disk.remember(effect.epoch_seen, effect.epoch_reserved)
 
+    def _keep_hold(self, effect: core.KeepHold) -> None:
+        self._disk.keep_hold(effect.hold)
+
+    def _reply(self, effect: core.Replied) -> None:
+        self._desk.replied(effect)
+
     def _record_overlap(self, effect: core.RecordOverlap) -> None:
         self._disk.record_overlap(effect)
 
@@ -356,6 +418,8 @@ DO: Final[dict[type, Callable[[Member, Any], None]]] = {
     core.ReadWitness: Member._read_witness,
     core.SwapWitness: Member._swap_witness,
     core.Remember: Member._remember,
+    core.KeepHold: Member._keep_hold,
+    core.Replied: Member._reply,
     core.RecordOverlap: Member._record_overlap,
     core.Say: Member._say,
     core.RoleChanged: Member._change_role,
@@ -384,80 +448,20 @@ class RunNames:
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-class Disk:
-    """Writes the state file aside of the loop, and tries again what could not be written."""
+def _output_kept(config: Config) -> Output | None:
+    """What keeps the last of the runs' output, if that is wanted."""
+    if not config.journal_output_bytes:
+        return None
+    if sys.platform == "win32":
+        raise StartError("--journal-output does not work on Windows: leave it out")
+    from ha_heartbeat.shell.output import Output  # its threads are for those who use it
 
-    def __init__(self, state: StateFile, notice: Callable[[str], None]) -> None:
-        self._state = state
-        self._notice = notice
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk")
-        self._kept = state.epoch_reserved  # on disk for certain
-        self._loop = asyncio.get_running_loop()
-        self.failing = False
-
-    @property
-    def epochs(self) -> tuple[int, int]:
-        """What an earlier life has left: the highest epoch seen, and the highest reserved."""
-        return self._state.epoch_seen, self._state.epoch_reserved
-
-    def remember(self, seen: int, reserved: int) -> None:
-        """Keep the epochs, soon."""
-        self._aside(self._save, seen, reserved)
-
-    def ensure(self, epoch: int) -> None:
-        """Return when `epoch` is on disk, or cannot be; reserved ahead, it seldom waits."""
-        if epoch > self._kept:
-            self._told(self._save(epoch, epoch))
-
-    def record_overlap(self, overlap: core.RecordOverlap) -> None:
-        """Keep the overlap, soon."""
-        self._aside(self._add_overlap, overlap)
-
-    def retry(self) -> None:
-        """Write what could not be written before."""
-        if self.failing:
-            self._aside(self._flush)
-
-    async def close(self) -> None:
-        """Return when everything that can be written is."""
-        with ThreadPoolExecutor(1) as thread:
-            await aside(thread, self._writer.shutdown)
-
-    def _aside(self, write: Callable[..., str], *args: object) -> None:
-        self._writer.submit(write, *args).add_done_callback(
-            lambda done: self._loop.call_soon_threadsafe(self._told, done.result())
-        )
-
-    def _told(self, problem: str) -> None:
-        """Say a failure once, and that it is over."""
-        if problem and not self.failing:
-            self._notice(problem)
-        elif self.failing and not problem:
-            self._notice(f"the state file {self._state.path} is written again")
-        self.failing = bool(problem)
-
-    def _save(self, seen: int, reserved: int) -> str:
-        try:
-            self._state.save(seen, reserved)
-        except StateWriteError as error:
-            return str(error)
-        self._kept = max(self._kept, reserved)
-        return ""
-
-    def _add_overlap(self, overlap: core.RecordOverlap) -> str:
-        try:
-            self._state.add_overlap(*overlap)
-        except StateWriteError as error:
-            return str(error)
-        return ""
-
-    def _flush(self) -> str:
-        try:
-            self._state.flush()
-        except StateWriteError as error:
-            return str(error)
-        self._kept = max(self._kept, self._state.epoch_reserved)
-        return ""
+    try:
+        output = Output(config.journal_output_bytes)
+        output.start()
+    except (OSError, RuntimeError) as error:
+        raise StartError(f"--journal-output cannot be done here: {error}") from error
+    return output
 
 
 def _greeting(config: Config) -> str:

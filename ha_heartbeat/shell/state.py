@@ -1,4 +1,4 @@
-"""What a member must not forget over a restart: the epochs it knows of, and the overlaps it saw.
+"""What a member must not forget over a restart: epochs, overlaps, and whether it is paused.
 
 One small file for each service and local address, so that two members on one host do not meet in
 it. It is replaced as a whole, and it carries a checksum: what cannot be read right is never taken
@@ -16,18 +16,15 @@ import time
 import zlib
 from typing import Any, NamedTuple
 
+from ha_heartbeat import places
 from ha_heartbeat.config import Address
+from ha_heartbeat.core.types import NO_HOLD, Hold
 from ha_heartbeat.shell.errors import StartError
 
 FORMAT = 1
-FILE_NAME = "state.json"
 MAX_OVERLAPS = 100
 MAX_FILE_BYTES = 1_048_576
 MAX_EPOCH = 2**53  # what a message can carry
-MAX_DIRECTORY_NAME_CHARS = 200  # below the 255 bytes that most file systems allow
-DIGEST_CHARS = 32
-
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
 
 # What fsync of a directory says on file systems that have no such thing: then os.replace is all.
 _NO_DIRECTORY_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
@@ -60,6 +57,7 @@ class _Content(NamedTuple):
     epoch_seen: int
     epoch_reserved: int
     overlaps: tuple[Overlap, ...]
+    hold: Hold = NO_HOLD
 
 
 class StateFile:
@@ -86,7 +84,7 @@ class StateFile:
         Leaves an existing file as it is, so opening while another member still uses it is harmless;
         open again once the port is bound, since the other may have written until then.
         """
-        where = os.path.join(directory, directory_name(service, local))
+        where = directory_of(directory, service, local)
         try:
             where = os.path.abspath(where)
             _make_directories(where)
@@ -96,7 +94,7 @@ class StateFile:
                 f"the state directory {where} cannot be written: {_why(error)}; "
                 "make it writable or give another one with --state-dir"
             ) from error
-        path = os.path.join(where, FILE_NAME)
+        path = os.path.join(where, places.STATE_FILE)
         return cls(path, service, member, _read(path, service))
 
     @property
@@ -113,6 +111,11 @@ class StateFile:
     def overlaps(self) -> tuple[Overlap, ...]:
         """The last MAX_OVERLAPS overlaps, oldest first."""
         return self._content.overlaps
+
+    @property
+    def hold(self) -> Hold:
+        """The latest order to pause or to resume; NO_HOLD when none was ever given."""
+        return self._content.hold
 
     @property
     def unsaved(self) -> bool:
@@ -143,6 +146,13 @@ class StateFile:
             self._unsaved = True
             self._write()
 
+    def keep_hold(self, hold: Hold) -> None:
+        """Keep an order to pause or to resume; raises as `save` does."""
+        with self._lock:
+            self._content = self._content._replace(hold=hold)
+            self._unsaved = True
+            self._write()
+
     def flush(self) -> None:
         """Write what an earlier failure left unsaved, if anything; raises as `save` does."""
         with self._lock:
@@ -170,24 +180,15 @@ class StateFile:
             "epoch_reserved": self._content.epoch_reserved,
             "overlaps": [overlap._asdict() for overlap in self._content.overlaps],
         }
+        if self._content.hold.number:
+            body["hold"] = self._content.hold._asdict()
         body["checksum"] = checksum(body)
         return (json.dumps(body, indent=2) + "\n").encode("ascii")
 
 
-def directory_name(service: str, local: Address) -> str:
-    """The directory of one service and local address; no two of them share a name.
-
-    Whatever is no plain lower-case character is percent-encoded, capitals too, since some file
-    systems do not tell them apart. A name that would be too long for a file system ends in a digest
-    instead.
-    """
-    name = f"{_encoded(service)}@{_encoded(local.host)}_{local.port}"
-    if len(name) <= MAX_DIRECTORY_NAME_CHARS:
-        return name
-    import hashlib  # only here: names are seldom that long, and it weighs several MiB
-
-    digest = hashlib.sha256(name.encode("ascii")).hexdigest()[:DIGEST_CHARS]
-    return name[: MAX_DIRECTORY_NAME_CHARS - DIGEST_CHARS - 1] + "#" + digest
+def directory_of(directory: str, service: str, local: Address) -> str:
+    """The directory below `directory` that belongs to one service and local address."""
+    return os.path.join(directory, places.directory_name(service, local.host, local.port))
 
 
 def checksum(body: dict[str, Any]) -> str:
@@ -195,16 +196,6 @@ def checksum(body: dict[str, Any]) -> str:
     rest = {key: value for key, value in body.items() if key != "checksum"}
     canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"))
     return f"crc32:{zlib.crc32(canonical.encode('ascii')):08x}"
-
-
-def _encoded(text: str) -> str:
-    return "".join(
-        char if char in _PLAIN else "".join(f"%{byte:02X}" for byte in _utf8(char)) for char in text
-    )
-
-
-def _utf8(char: str) -> bytes:
-    return char.encode("utf-8", "surrogatepass")
 
 
 def _utc_now() -> str:
@@ -278,7 +269,20 @@ def _checked(path: str, service: str, body: object) -> _Content:
         overlaps = tuple(Overlap(**overlap) for overlap in body.get("overlaps", ()))
     except TypeError:
         raise _damaged(path, "has no usable list of overlaps") from None
-    return _Content(body["epoch_seen"], body["epoch_reserved"], overlaps[-MAX_OVERLAPS:])
+    hold = _read_hold(path, body.get("hold"))
+    return _Content(body["epoch_seen"], body["epoch_reserved"], overlaps[-MAX_OVERLAPS:], hold)
+
+
+def _read_hold(path: str, value: object) -> Hold:
+    if value is None:
+        return NO_HOLD
+    try:
+        hold = Hold(**value) if isinstance(value, dict) else None
+    except TypeError:
+        hold = None
+    if hold is None or not _is_count(hold.number) or type(hold.on) is not bool:
+        raise _damaged(path, "has no usable order to pause or to resume")
+    return hold._replace(reason=str(hold.reason), by=str(hold.by), at=float(hold.at))
 
 
 def _is_count(value: object) -> bool:

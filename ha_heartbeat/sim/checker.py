@@ -23,7 +23,8 @@ class Checker:
     - `silence`: two live commands only after a takeover on silence, and that only after a
       disturbance that could cause it.
     - Both: every epoch is used once, and is above all that its worker can know of; no run starts
-      outside the phase WORKER. (Members without a peer whose witness was wiped may use an epoch
+      outside the phase WORKER; in a pause none starts and nobody takes over, as far as the member
+      knows of the pause. (Members without a peer whose witness was wiped may use an epoch
       again if nobody who knows of it has been up and in reach of the witness since then.)
     - With a witness that was always in reach and never wiped, every epoch is above all that it was
       told of, by whichever member.
@@ -73,6 +74,8 @@ class Checker:
         core = host.core
         if core is None or core.state.phase is not Phase.WORKER or core.state.epoch != epoch:
             self.fail(f"{host.settings.member} starts a run of epoch {epoch} without the role")
+        elif core.state.hold.on:
+            self.fail(f"{host.settings.member} starts a run in a pause")
 
     def becomes_worker(self, host: Host, change: RoleChanged) -> None:
         """A member has entered the phase WORKER (again, if it undid a hand-over)."""
@@ -82,6 +85,8 @@ class Checker:
             if self.epochs[change.epoch] != worker and not self._nobody_knows(host, change.epoch):
                 self.fail(f"epoch {change.epoch} is used again by {host.settings.member}")
             return
+        if host.core is not None and host.core.state.hold.on:
+            self.fail(f"{host.settings.member} took over in a pause")
         self._epoch_grows(host, change.epoch)
         self.epochs[change.epoch] = worker
         self.terms[host.index] = (change.epoch, change.evidence)
@@ -156,8 +161,10 @@ class Checker:
             s = host.core.state
             if s.tree_alive and s.phase is not Phase.WORKER:
                 return False
-            if s.phase is Phase.WORKER and s.fallback:
-                return False  # a hand-over is due
+            if s.paused or (s.phase is Phase.WORKER and s.fallback and self._falls_back(host)):
+                return False  # it has to be resumed, or a hand-over is due
+            if host.clock.local(self.world.now) <= s.switch_until:
+                return False  # the operator has asked for one
             heard_at = s.heard_at if s.settings.peer else s.read_at
             alone = s.phase is Phase.WORKER and not s.settings.peer
             if not alone and host.clock.world(heard_at) < self.world.healed_at:
@@ -172,6 +179,11 @@ class Checker:
             phases.append(s.phase)
         workers = phases.count(Phase.WORKER)
         return workers == 1 and phases.count(Phase.SUPERVISOR) == len(phases) - 1
+
+    def _falls_back(self, host: Host) -> bool:
+        """Whether the role goes to the preferred peer, unless it was moved away from this life."""
+        peer, core = host.peer.core, host.core
+        return peer is None or core is None or core.state.moved_from != peer.state.incarnation
 
     def fail(self, what: str) -> None:
         """Raise the violation."""

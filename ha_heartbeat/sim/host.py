@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ha_heartbeat.core.machine import Core
 from ha_heartbeat.core.types import (
+    NO_HOLD,
     Answered,
     Asked,
     Connect,
@@ -16,13 +17,17 @@ from ha_heartbeat.core.types import (
     ExtendLease,
     FenceDone,
     GuardianLost,
+    KeepHold,
     KillTree,
+    PauseRequested,
     Phase,
     ReadWitness,
     RecordOverlap,
     Remember,
+    Replied,
     RoleChanged,
     RunFence,
+    RunRequested,
     Say,
     SendAnswer,
     SendAsk,
@@ -32,6 +37,7 @@ from ha_heartbeat.core.types import (
     StopRequested,
     StopTree,
     SwapWitness,
+    SwitchoverRequested,
     Tick,
     WitnessRead,
 )
@@ -67,6 +73,7 @@ class Host:
         self.thawed: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.wake = float("inf")
         self.disk = (0, 0)
+        self.hold = NO_HOLD  # on disk, too
         self.restart_wanted = False
         self.stop_sent = False
         self.fencing = False
@@ -105,7 +112,7 @@ class Host:
         self.booted_at = self.struck_at = self.world.now
         self.core = Core(self.settings, strict=True)
         self.world.trace(self, "starts")
-        self.tell(Started(f"{self.index}.{self.life}", *self.disk))
+        self.tell(Started(f"{self.index}.{self.life}", *self.disk, self.hold))
 
     def crash(self) -> None:
         """A kill -9 of the member: its connections end, its guardian ends the tree."""
@@ -228,6 +235,24 @@ class Host:
             self.world.trace(self, "SIGTERM")
             self.stop_sent = True
             self.tell(StopRequested())
+
+    # -- the operator ------------------------------------------------------------------------------
+
+    def order_switchover(self) -> None:
+        """The operator of this machine asks for the role to be moved."""
+        if self.core is not None:
+            self.tell(SwitchoverRequested(0, ""))
+
+    def order_pause(self, on: bool) -> None:
+        """The operator of this machine pauses or resumes."""
+        if self.core is not None:
+            self.world.trace(self, "operator pauses" if on else "operator resumes")
+            self.tell(PauseRequested(0, on, "maintenance", self.world.now))
+
+    def order_run(self) -> None:
+        """The operator of this machine asks for a run now."""
+        if self.core is not None:
+            self.tell(RunRequested(0))
 
     # -- pauses ------------------------------------------------------------------------------------
 
@@ -419,6 +444,9 @@ class Host:
     def _remember(self, effect: Remember) -> None:
         self.disk = (effect.epoch_seen, effect.epoch_reserved)
 
+    def _keep_hold(self, effect: KeepHold) -> None:
+        self.hold = effect.hold
+
     def _overlap(self, effect: RecordOverlap) -> None:
         self.world.checker.overlap_recorded(self)
 
@@ -446,6 +474,8 @@ DO: dict[type, Callable[[Host, Any], None] | None] = {
     ReadWitness: Host._read_witness,
     SwapWitness: Host._swap_witness,
     Remember: Host._remember,
+    KeepHold: Host._keep_hold,
+    Replied: None,
     RecordOverlap: Host._overlap,
     RoleChanged: Host._role,
     Exit: Host._exit,

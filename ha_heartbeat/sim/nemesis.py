@@ -40,7 +40,9 @@ class Nemesis:
             self.stall,
         )
         between = (self.cut_both_ways, self.cut_one_way, self.bad_line)
-        self.faults = alone + between if world.hosts[0].settings.peer else alone
+        orders = (self.switch_over, self.switch_over, self.pause, self.run_now)
+        pair = between + orders
+        self.faults = alone + (pair if world.hosts[0].settings.peer else (self.pause, self.run_now))
         if world.hosts[0].settings.has_witness and not self.trusty:
             self.faults += (
                 self.cut_off_all,
@@ -105,6 +107,15 @@ class Nemesis:
             host.end_orphans()
             host.resume()
             host.boot()
+        self._end_pauses()
+
+    def _end_pauses(self) -> None:
+        """The operator resumes whatever is paused, also what is still down."""
+        for host in self.world.hosts:
+            if host.hold.on:
+                host.order_pause(False)
+                host.hold = host.hold._replace(on=False)
+                self._disturb(self.world.now + 2 * host.settings.lease_s)
 
     def _disturb(self, until: float = 0.0) -> None:
         self.world.disturbed_at = max(self.world.disturbed_at, self.world.now, until)
@@ -155,6 +166,22 @@ class Nemesis:
             self._later(host, host.stop)
         if self.rng.random() < 0.7:
             self._later(host, host.boot)
+
+    def switch_over(self, host: Host) -> None:
+        """The operator moves the role, once or there and back."""
+        host.order_switchover()
+        if self.rng.random() < 0.3:
+            self._later(host, host.order_switchover)
+
+    def pause(self, host: Host) -> None:
+        """The operator pauses, and resumes some time later; silence is judged after it."""
+        host.order_pause(True)
+        until = self._later(host, lambda: host.order_pause(False))
+        self._disturb(until + 2 * host.settings.lease_s)
+
+    def run_now(self, host: Host) -> None:
+        """The operator wants a run at once."""
+        host.order_run()
 
     def power_cut(self, host: Host) -> None:
         """The machine is off, and comes back."""

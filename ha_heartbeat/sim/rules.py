@@ -149,6 +149,18 @@ MUTANTS: Final = (
         ),
     ),
     _mutant(
+        "hands-off",
+        "in a pause nobody takes over",
+        ("table.paused", "return s.paused", "return False"),
+        ("table.granted_in_pause", "return s.paused and", "return False and"),
+        ("table.fence_ended_in_pause", "return s.paused and", "return False and"),
+    ),
+    _mutant(
+        "no-run-in-a-pause",
+        "in a pause no run is started",
+        ("schedule.due", "if s.paused:", "if False:"),
+    ),
+    _mutant(
         "promise-kept",
         "a vote is a promise that lasts for the asker's lease",
         (

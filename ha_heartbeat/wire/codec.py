@@ -7,9 +7,10 @@ A line looks like this, so that it can be read with nc:
 What other versions may do. The number is the protocol's major version: another one is not
 understood at all. Within a major version fields and types of message may be added, and are ignored
 by those who do not know them. An unknown value of `wants` is read as "nothing": the asker is
-answered and given nothing, which is always safe. `terms.takeover` is only compared, so any word
-will do. An unknown `phase` or `mode` is an error, because a rule that both members must apply alike
-depends on it; a new one of these needs a new major version.
+answered and given nothing, which is always safe. A missing `hold` means that nobody ever paused.
+`terms.takeover` is only compared, so any word will do. An unknown `phase` or `mode` is an error,
+because a rule that both members must apply alike depends on it; a new one of these needs a new
+major version.
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ import re
 from enum import Enum
 from typing import NoReturn, TypeVar
 
-from ha_heartbeat.core.types import Answer, Ask, Message, Mode, Phase, Terms, View, Wants
+from ha_heartbeat.core.types import (
+    NO_HOLD,
+    Answer,
+    Ask,
+    Hold,
+    Message,
+    Mode,
+    Phase,
+    Terms,
+    View,
+    Wants,
+)
 from ha_heartbeat.wire.frames import MAX_LINE_BYTES, WireError
 
 VERSION = 1
@@ -58,7 +70,15 @@ class VersionError(WireError):
 
 
 class UnknownTypeError(WireError):
-    """A well-formed line of a type that this version does not know: safe to ignore."""
+    """A well-formed line of a type that is no message of the core: another's, or safe to ignore.
+
+    `kind` is the type, `fields` the whole object.
+    """
+
+    def __init__(self, kind: str, fields: dict[str, object]) -> None:
+        super().__init__(f"it sent a message of the unknown type {_shown(kind)}")
+        self.kind = kind
+        self.fields = fields
 
 
 class ComplaintError(WireError):
@@ -134,6 +154,8 @@ def _answer_fields(answer: Answer) -> dict[str, object]:
 
 
 def _view_fields(view: View) -> dict[str, object]:
+    # Left out as long as nobody has ever paused: most never do.
+    hold = {"hold": _hold_fields(view.hold)} if view.hold.number else {}
     return {
         "member": view.member,
         "incarnation": view.incarnation,
@@ -149,7 +171,12 @@ def _view_fields(view: View) -> dict[str, object]:
         "overlap_s": view.overlap_s,
         "overlap_epoch": view.overlap_epoch,
         "terms": view.terms._asdict(),
+        **hold,
     }
+
+
+def _hold_fields(hold: Hold) -> dict[str, object]:
+    return {**hold._asdict(), "reason": sayable(hold.reason, MAX_REASON_CHARS)}
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -215,7 +242,7 @@ def _read_message(raw: dict[str, object]) -> Message:
         return _read_ask(fields)
     if kind == "answer":
         return _read_answer(fields)
-    raise UnknownTypeError(f"it sent a message of the unknown type {_shown(kind)}")
+    raise UnknownTypeError(kind, raw)
 
 
 def _read_ask(fields: _Fields) -> Ask:
@@ -258,6 +285,20 @@ def _read_view(fields: _Fields) -> View:
         overlap_s=fields.span("overlap_s", zero=True),
         overlap_epoch=fields.integer("overlap_epoch", 0, MAX_COUNT),
         terms=_read_terms(fields.nested("terms")),
+        hold=_read_hold(fields.nested("hold")) if fields.has("hold") else NO_HOLD,
+    )
+
+
+def _read_hold(fields: _Fields) -> Hold:
+    reason = fields.string("reason")
+    if len(reason) > MAX_REASON_CHARS:
+        fields.fail("reason", f"is longer than {MAX_REASON_CHARS} characters")
+    return Hold(
+        number=fields.integer("number", 0, MAX_COUNT),
+        on=fields.boolean("on"),
+        reason=sayable(reason, MAX_REASON_CHARS),
+        by=fields.text("by", MAX_NAME_CHARS),
+        at=fields.span("at", zero=True),
     )
 
 
@@ -293,6 +334,9 @@ class _Fields:
 
     def fail(self, name: str, what: str) -> NoReturn:
         raise WireError(f'the field "{self._path}{name}" {what}')
+
+    def has(self, name: str) -> bool:
+        return name in self._raw
 
     def value(self, name: str) -> object:
         try:

@@ -85,5 +85,6 @@ def test_every_kind_of_evidence_has_its_row() -> None:
         "take_over_unfenced",
         "take_over_outvoted",
         "undo_hand_over",
+        "undo_for_pause",
     }
     assert len(Evidence) == 6

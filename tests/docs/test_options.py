@@ -8,6 +8,7 @@ from ha_heartbeat import cli
 from ha_heartbeat.config import Config
 from ha_heartbeat.core.state import State, terms
 from ha_heartbeat.core.votes import ending_times, kept_s, relied_on_s
+from ha_heartbeat.ctl import manual
 from ha_heartbeat.install import command
 from tests.docs.pages import OPERATING, README, blocks, prose, rows, section
 
@@ -45,6 +46,7 @@ def test_help_has_the_same_options() -> None:
 
 def test_options_named_in_the_pages_exist() -> None:
     known = {option.long for option in cli.OPTIONS} | {name[2:] for name in _of_install()}
+    known |= set(re.findall(r"\[--([\w-]+)", manual.page().replace("\\-", "-")))
     for page in (README, OPERATING):
         for name in re.findall(r"`--([\w-]+)", prose(page)):
             assert name in known, f"{page.name} names --{name}"

@@ -63,6 +63,6 @@ def test_where_it_is_decided() -> None:
 def _source(name: str) -> str:
     """A module named by its path in the package; in a list, the folder may be that of the first."""
     path = ROOT / "ha_heartbeat" / name
-    if "/" not in name:
+    if "/" not in name and not path.exists():
         path = ROOT / "ha_heartbeat" / "guardian" / name
     return path.read_text(encoding="utf-8")

@@ -20,6 +20,7 @@ from ha_heartbeat.core.types import (
     Level,
     Mode,
     RecordOverlap,
+    Replied,
     Say,
     StartRun,
     TakeoverPolicy,
@@ -99,6 +100,20 @@ class Teller:
     def _stop(self, name: str) -> None:
         self._do(name, "stop")
 
+    def _switchover(self, name: str) -> None:
+        self._do(name, "order_switchover")
+
+    def _pause(self, name: str) -> None:
+        self._host(name).order_pause(True)
+        self._wait("0")
+
+    def _unpause(self, name: str) -> None:
+        self._host(name).order_pause(False)
+        self._wait("0")
+
+    def _run(self, name: str) -> None:
+        self._do(name, "order_run")
+
     def _stall(self, name: str) -> None:
         self._do(name, "stall")
 
@@ -142,6 +157,8 @@ class Teller:
                 self._note(host, effect.text)
             elif isinstance(effect, StartRun):
                 self._note(host, f"> run {effect.run}")
+            elif isinstance(effect, Replied):
+                self._note(host, f"> to the operator: {effect.text}")
             elif isinstance(effect, RecordOverlap):
                 self._note(host, f"> records an overlap of {effect.seconds:.3f} s")
 

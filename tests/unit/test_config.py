@@ -58,6 +58,9 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
         "service": "web",
         "member": "m1",
         "state_dir": "/tmp/x",
+        "journal_days": "0.5",
+        "journal_mib": "10",
+        "journal_output_bytes": "4096",
         "log_format": "json",
         "verbose": "off",
     }
@@ -80,6 +83,9 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
         service="web",
         member="m1",
         state_dir="/tmp/x",
+        journal_days=0.5,
+        journal_mib=10.0,
+        journal_output_bytes=4096,
         log_format=LogFormat.JSON,
         command=("ls", "-l"),
     )

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ha_heartbeat.config import Address
+from ha_heartbeat.places import MAX_DIRECTORY_NAME_CHARS, directory_name
 from ha_heartbeat.shell import state
 from ha_heartbeat.shell.errors import StartError
-from ha_heartbeat.shell.state import StateError, StateFile, StateWriteError, directory_name
+from ha_heartbeat.shell.state import StateError, StateFile, StateWriteError
 
 LOCAL = Address("m1", 22221)
 
@@ -93,16 +94,16 @@ def test_services_and_addresses_do_not_meet(tmp_path: Path) -> None:
     )
 )
 def test_directory_names_never_collide(pair: list[tuple[str, str, int]]) -> None:
-    one, two = (directory_name(service, Address(host, port)) for service, host, port in pair)
+    one, two = (directory_name(service, host, port) for service, host, port in pair)
     assert one.lower() != two.lower()
     assert all(char.isalnum() or char in "%@._-#" for char in one)
     assert one.isascii()
 
 
 def test_a_very_long_directory_name_is_cut_and_still_unique() -> None:
-    one, two = (directory_name("é" * 64, Address("x" * 200 + end, 1)) for end in "ab")
+    one, two = (directory_name("é" * 64, "x" * 200 + end, 1) for end in "ab")
     assert one != two
-    assert len(one) == len(two) == state.MAX_DIRECTORY_NAME_CHARS
+    assert len(one) == len(two) == MAX_DIRECTORY_NAME_CHARS
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ha_heartbeat.core.types import Answer, Ask, Message, Mode, Phase, Terms, View, Wants
+from ha_heartbeat.core.types import (
+    NO_HOLD,
+    Answer,
+    Ask,
+    Hold,
+    Message,
+    Mode,
+    Phase,
+    Terms,
+    View,
+    Wants,
+)
 from ha_heartbeat.wire.codec import (
     ComplaintError,
     UnknownTypeError,
@@ -39,6 +50,7 @@ VIEW = View(
     terms=Terms(10.0, 3, 30.0, "silence", "ls -l"),
 )
 ASK = Ask("backup", 7, VIEW, Wants.VOTE, 30.0)
+PAUSED = ASK._replace(view=VIEW._replace(hold=Hold(3, True, "maintenance", "m1", 1.5)))
 ANSWER = Answer(7, "aa11", VIEW, True, False, "because")
 
 counts = st.integers(0, 2**53)
@@ -76,6 +88,15 @@ views = st.builds(
     overlap_s=spans,
     overlap_epoch=counts,
     terms=terms,
+    hold=st.just(NO_HOLD)
+    | st.builds(
+        Hold,
+        st.integers(1, 2**53),
+        st.booleans(),
+        st.text(characters, max_size=500).map(lambda text: sayable(text, 500)),
+        texts(255),
+        spans,
+    ),
 )
 asks = st.builds(Ask, texts(255), counts, views, st.sampled_from(Wants), positive)
 answers = st.builds(
@@ -186,7 +207,11 @@ ODD_CHOICES: list[Any] = ["dancing", 7, None, {}]
 ODD_OBJECTS: list[Any] = [[], "x", 1, None]
 CASES: list[tuple[Message, str, Any]] = [
     *((ASK, path, ...) for path in ["service", "seq", "wants", "lease_s", "view", "view/terms"]),
-    *((ASK, "view/" + name, ...) for name in VIEW._fields),
+    *((ASK, "view/" + name, ...) for name in VIEW._fields if name != "hold"),
+    *((PAUSED, "view/hold/" + name, ...) for name in Hold._fields),
+    *((PAUSED, "view/hold", v) for v in ODD_OBJECTS),
+    *((PAUSED, "view/hold/on", v) for v in ODD_BOOLEANS),
+    *((PAUSED, "view/hold/number", v) for v in (-1, True, 2.5, None)),
     *((ASK, "view/terms/" + name, ...) for name in VIEW.terms._fields),
     *((ANSWER, name, ...) for name in ANSWER._fields),
     *((ASK, p, v) for p in COUNT_FIELDS for v in ODD_COUNTS),

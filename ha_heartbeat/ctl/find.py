@@ -1,0 +1,164 @@
+"""Finds the members of this machine by their directories, and speaks with one that runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any, Final, NamedTuple
+
+from ha_heartbeat import places
+
+TIMEOUT_S: Final = 5.0
+"""A member that answers nothing for so long stands still, and hbctl says so."""
+
+
+class ControlError(Exception):
+    """What was asked for cannot be had; the text is a sentence, `status` the exit status."""
+
+    def __init__(self, text: str, status: int = 1) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Place(NamedTuple):
+    """A member's directory, and the service and local address that it is of."""
+
+    directory: str
+    service: str
+    local: str
+
+    @property
+    def journal(self) -> str:
+        """The path of its journal."""
+        return os.path.join(self.directory, places.JOURNAL_FILE)
+
+    def state(self) -> dict[str, Any]:
+        """What its state file says, {} if it cannot be read."""
+        try:
+            with open(os.path.join(self.directory, places.STATE_FILE), "rb") as file:
+                state = json.load(file)
+        except (OSError, ValueError):
+            return {}
+        return state if isinstance(state, dict) else {}
+
+
+def find(state_dir: str, service: str, local: str) -> list[Place]:
+    """The members of this machine that are meant. Raises ControlError if there is none."""
+    try:
+        top = state_dir or places.default_state_dir()
+        names = sorted(os.listdir(top))
+    except LookupError as error:
+        raise ControlError(str(error), 3) from None
+    except OSError as error:
+        raise ControlError(
+            f"the state directory {state_dir or places.default_state_dir()} cannot be read: "
+            f"{(error.strerror or str(error)).lower()}; name the members' own with --state-dir",
+            3,
+        ) from None
+    every = [place for name in names if (place := _place(top, name))]
+    meant = [
+        place
+        for place in every
+        if service in ("", place.service) and local.lower() in ("", place.local)
+    ]
+    if meant:
+        return meant
+    known = ", ".join(f"{place.service} at {place.local}" for place in every) or "none"
+    raise ControlError(f"no member like that keeps state in {top}; found: {known}", 3)
+
+
+def _place(top: str, name: str) -> Place | None:
+    directory = os.path.join(top, name)
+    found = places.read_directory_name(name)
+    if "@" not in name or not os.path.isdir(directory):
+        return None
+    if found is None:
+        state = Place(directory, "", "").state()
+        found = str(state.get("service", "?")), str(state.get("member", "?"))
+    return Place(directory, *found)
+
+
+class Conversation:
+    """A connection to one member's control socket. Raises ControlError."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        path = os.path.join(place.directory, places.CONTROL_SOCKET)
+        folder = -1
+        if not hasattr(socket, "AF_UNIX"):
+            raise ControlError("there is no control socket on this platform", 3)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(TIMEOUT_S)
+        try:
+            if len(os.fsencode(path)) > places.MAX_SOCKET_PATH_BYTES:
+                folder = os.open(place.directory, os.O_RDONLY)
+                path = f"/proc/self/fd/{folder}/{places.CONTROL_SOCKET}"
+            self._socket.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            self._socket.close()
+            raise ControlError(
+                f"no member runs for {place.service} at {place.local} on this machine", 3
+            ) from None
+        except OSError as error:
+            self._socket.close()
+            raise ControlError(
+                f"the member for {place.service} at {place.local} cannot be asked: "
+                f"{(error.strerror or str(error)).lower()}; only its own user and root may"
+            ) from None
+        finally:
+            if folder != -1:
+                os.close(folder)
+        self._rest = b""
+
+    def ask(self, do: str, **words: str) -> dict[str, Any]:
+        """The answer to one request, whether it is yes or no."""
+        try:
+            self._socket.sendall(json.dumps({"do": do, **words}).encode() + b"\n")
+            while b"\n" not in self._rest:
+                data = self._socket.recv(65536)
+                if not data:
+                    raise ControlError(f"the member at {self.place.local} has ended", 3)
+                self._rest += data
+        except TimeoutError:
+            raise ControlError(
+                f"the member at {self.place.local} has not answered for {TIMEOUT_S:g} s: it stands "
+                "still or is stopped"
+            ) from None
+        except OSError:
+            raise ControlError(f"the member at {self.place.local} has ended", 3) from None
+        line, self._rest = self._rest.split(b"\n", 1)
+        answer = json.loads(line)
+        return answer if isinstance(answer, dict) else {}
+
+    def order(self, do: str, **words: str) -> str:
+        """The member's sentence on an order that it obeys. Raises ControlError with its refusal."""
+        answer = self.ask(do, **words)
+        if not answer.get("ok"):
+            raise ControlError(str(answer.get("error", "refused")).rstrip("."))
+        return str(answer.get("text", ""))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+
+def the_one(state_dir: str, service: str, local: str) -> Conversation:
+    """The one running member that is meant. Raises ControlError when it is none or several."""
+    found: list[Conversation] = []
+    trouble: ControlError | None = None
+    for place in find(state_dir, service, local):
+        try:
+            found.append(Conversation(place))
+        except ControlError as error:
+            trouble = trouble or error
+    if not found and trouble is not None:
+        raise trouble
+    if len(found) > 1:
+        for talk in found:
+            talk.close()
+        names = ", ".join(f"{c.place.service} at {c.place.local}" for c in found)
+        raise ControlError(
+            f"several members run here ({names}): choose one with --local or --name", 2
+        )
+    return found[0]

@@ -1,0 +1,150 @@
+"""`hbctl`: arguments in, exit status out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from ha_heartbeat.ctl.find import ControlError, find, the_one
+from ha_heartbeat.ctl.parser import PROGRAM, make_parser
+from ha_heartbeat.ctl.show import Screen
+
+if TYPE_CHECKING:
+    from ha_heartbeat.ctl.find import Conversation
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_NOBODY: Final = 3
+EXIT_INTERRUPTED: Final = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what `argv` asks for, by default the process's own arguments; return the exit status."""
+    args = make_parser().parse_args(argv)
+    try:
+        return _do(args)
+    except ControlError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_OK
+
+
+def _do(args: Any) -> int:
+    if args.command == "completion":
+        return _completion(args.shell)
+    if args.service and args.name and args.service != args.name:
+        raise ControlError(
+            f"{args.service!r} and --name {args.name!r} are two services", EXIT_USAGE
+        )
+    args.service = args.service or args.name
+    screen = Screen(args.color)
+    if args.command in _OF_ALL:
+        return _OF_ALL[args.command](screen, args)
+    talk = the_one(args.state_dir, args.service, args.local)
+    try:
+        return _OF_ONE[args.command](screen, talk, args)
+    finally:
+        talk.close()
+
+
+# -- commands about every member that is meant -----------------------------------------------------
+
+
+def _status(screen: Screen, args: Any) -> int:
+    from ha_heartbeat.ctl.status import status
+
+    return status(screen, find(args.state_dir, args.service, args.local), args.json)
+
+
+def _watch(screen: Screen, args: Any) -> int:
+    from ha_heartbeat.ctl.status import watch
+
+    if not 0.05 <= args.interval <= 3600:
+        raise ControlError("--interval: give seconds from 0.05 to 3600", EXIT_USAGE)
+    return watch(screen, args)
+
+
+def _history(screen: Screen, args: Any) -> int:
+    from ha_heartbeat.ctl.history import history
+
+    return history(screen, find(args.state_dir, args.service, args.local), args)
+
+
+def _logs(screen: Screen, args: Any) -> int:
+    from ha_heartbeat.ctl.history import logs
+
+    return logs(screen, find(args.state_dir, args.service, args.local), args.run, args.json)
+
+
+_OF_ALL: Final = {"status": _status, "watch": _watch, "history": _history, "logs": _logs}
+
+
+# -- commands to one that runs ---------------------------------------------------------------------
+
+
+def _explain(screen: Screen, talk: Conversation, args: Any) -> int:
+    from ha_heartbeat.ctl.explain import explain
+
+    return explain(screen, talk, args.json)
+
+
+def _switchover(screen: Screen, talk: Conversation, args: Any) -> int:
+    from ha_heartbeat.ctl.orders import switchover
+
+    return switchover(screen, talk, args.to, args.json)
+
+
+def _pause(screen: Screen, talk: Conversation, args: Any) -> int:
+    from ha_heartbeat.ctl.orders import pause
+
+    reason = " ".join(args.reason.split())
+    if not reason:
+        raise ControlError("--reason: say why; whoever finds the pause has to know", EXIT_USAGE)
+    return pause(screen, talk, reason, args.json)
+
+
+def _resume(screen: Screen, talk: Conversation, args: Any) -> int:
+    from ha_heartbeat.ctl.orders import pause
+
+    return pause(screen, talk, "", args.json)
+
+
+def _run(screen: Screen, talk: Conversation, args: Any) -> int:
+    from ha_heartbeat.ctl.orders import run_now
+
+    return run_now(screen, talk, args.json)
+
+
+def _drill(screen: Screen, talk: Conversation, args: Any) -> int:
+    from ha_heartbeat.ctl.orders import drill
+
+    return drill(screen, talk, max(0.0, args.stay), args.json)
+
+
+_OF_ONE: Final = {
+    "explain": _explain,
+    "switchover": _switchover,
+    "pause": _pause,
+    "resume": _resume,
+    "run": _run,
+    "drill": _drill,
+}
+
+
+def _completion(shell: str) -> int:
+    try:
+        import shtab
+    except ImportError:
+        raise ControlError(
+            "completion scripts are made by shtab, which is not installed: "
+            "pip install 'ha-heartbeat[ctl]'"
+        ) from None
+    print(shtab.complete(make_parser(), shell))
+    return EXIT_OK
