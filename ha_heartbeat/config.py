@@ -7,6 +7,7 @@ resolved, opened or created here.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ class LogFormat(Enum):
 class Config:
     """What one member was started with. The values below are the only table of defaults.
 
-    Spans are seconds in MIN_SPAN_S..MAX_SPAN_S (`wait_for_serversocket_s` may be 0); `check_count`
+    Spans are seconds in MIN_SPAN_S..MAX_SPAN_S (`wait_for_serversocket_s` and `fallback_delay_s`
+    may be 0, and so may `run_timeout_s`: no limit); `check_count`
     is in 1..MAX_CHECK_COUNT. `command` has one element, a shell command, or several, a program and
     its arguments. `fence` is a shell command, "" for none. The journal keeps entries of the last
     `journal_days` days, at most `journal_mib` MiB of them, and of each run the last
@@ -91,7 +93,9 @@ class Config:
     distrust_refused: bool = False
     fence: str = ""
     witness: str = ""
+    fallback_delay_s: float = 0.0
     stop_timeout_s: float = 10.0
+    run_timeout_s: float = 0.0
     service: str = "default"
     member: str = ""
     state_dir: str = ""
@@ -142,6 +146,8 @@ class Config:
             check_count=self.check_count,
             interval_commands_s=self.interval_commands_s,
             stop_timeout_s=self.stop_timeout_s,
+            run_timeout_s=self.run_timeout_s or math.inf,
+            fallback_delay_s=self.fallback_delay_s,
             takeover=self.takeover,
             distrust_refused=self.distrust_refused,
             has_fence=bool(self.fence),
@@ -166,6 +172,11 @@ def make_config(given: Mapping[str, Given], command: Sequence[str]) -> Config:
     and KeyError for a name that is no field of Config.
     """
     values: dict[str, Any] = {name: _READERS[name](text) for name, text in given.items()}
+    if values.get("fallback_delay_s") and not values.get("fallback"):
+        raise ConfigError(
+            f"{given['fallback_delay_s'].source}: without -f/--fallback the role is not given "
+            "back, so there is nothing to delay; add -f, or leave this option out"
+        )
     if "witness" in given:
         _let_the_witness_decide(given, values)
     return Config(command=tuple(command), **values)
@@ -413,7 +424,9 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "distrust_refused": _read_flag,
     "fence": _read_fence,
     "witness": _read_witness,
+    "fallback_delay_s": _read_wait,
     "stop_timeout_s": _read_span,
+    "run_timeout_s": _read_wait,
     "service": _read_name,
     "member": _read_name,
     "state_dir": _read_directory,

@@ -125,7 +125,7 @@ def _become_worker(s: State, now: float, proof: Evidence, why: str) -> None:
     s.worker_since = now
     s.overlap_s, s.overlap_epoch = 0.0, 0  # that was another term
     votes.free_promise(s)
-    s.take_back("silent", "peer-gone", "preferred", "leftovers")
+    s.take_back("silent", "peer-gone", "preferred", "leftovers", "fallback-waits")
     spoke = proof is Evidence.VOTED or proof is Evidence.RELEASED
     if not spoke or s.peer is None or s.peer.phase is Phase.STOPPED:
         s.said |= {"peer-gone"}  # that nobody supervises follows from what is said here
@@ -337,10 +337,33 @@ def hand_over(s: State, e: Event, now: float, why: str) -> None:
     schedule.rest(s)
     timeout_s = s.settings.stop_timeout_s
     when = f"when run {s.run} has ended, at most in {timeout_s:g} s" if s.run else "now"
+    s.take_back("fallback-waits")
     s.say(Level.INFO, f"{why}: handing over {when}.")
-    s.give_up_at = now + timeout_s if s.run else now
+    s.give_up_at = min(now + timeout_s, schedule.times_out_at(s)) if s.run else now
     if not s.run:
         end_tree(s, e, now)
+
+
+def say_fallback_waits(s: State, e: Event, now: float) -> None:
+    """It has to prove that it stays."""
+    if s.peer is not None:
+        s.say_once(
+            "fallback-waits",
+            Level.INFO,
+            f"{s.peer.member} is up again and preferred (--fallback): it gets the role when it has "
+            f"been there for {s.settings.fallback_delay_s:g} s (--fallback-delay).",
+        )
+
+
+def end_long_run(s: State, e: Event, now: float) -> None:
+    """The run, and with it what earlier ones left behind: the tree is ended as a whole."""
+    s.run_timed_out = True
+    s.say(
+        Level.WARNING,
+        f"Run {s.run} has taken longer than {s.settings.run_timeout_s:g} s (--run-timeout): ending "
+        f"it, at most {s.settings.stop_timeout_s:g} s. It counts as failed.",
+    )
+    end_tree(s, e, now)
 
 
 def end_tree(s: State, e: Event, now: float) -> None:

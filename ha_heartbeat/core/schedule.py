@@ -43,6 +43,7 @@ def due(s: State, now: float) -> None:
     s.run_count += 1
     s.run = s.latest_run = f"{s.epoch}.{s.run_count}"
     s.run_started_at = now
+    s.run_timed_out = False
     s.skip_said = False
     s.out.append(StartRun(s.run, s.epoch))
 
@@ -60,9 +61,15 @@ def _skip(s: State) -> None:
 
 def wake_at(s: State) -> float:
     """When `due` must be asked next by a worker."""
-    if s.paused or s.ending or (s.run and s.skip_said) or s.now >= s.run_until:
+    if s.paused or s.ending or s.now >= s.run_until:
         return FOREVER
-    return s.next_run_at
+    limit_at = times_out_at(s)
+    return limit_at if s.run and s.skip_said else min(s.next_run_at, limit_at)
+
+
+def times_out_at(s: State) -> float:
+    """When the present run has taken too long (--run-timeout)."""
+    return s.run_started_at + s.settings.run_timeout_s if s.run else FOREVER
 
 
 def failed(s: State, e: RunFailed, now: float) -> bool:
@@ -106,7 +113,7 @@ def _tell_outcome(s: State, e: RunEnded, now: float) -> None:
     how = f"killed by signal {e.signal}" if e.signal else f"exit status {e.status}"
     left = f", leaving {_processes(e.leftovers)} behind" if e.leftovers else ""
     text = f"Run {e.run} ended after {now - s.run_started_at:.3f} s: {how}{left}."
-    failing = e.status != 0 or e.signal != 0
+    failing = s.run_timed_out or e.status != 0 or e.signal != 0
     if failing != s.run_failing and s.phase is Phase.WORKER:
         s.run_failing = failing
         again = "" if failing else " It succeeds again."

@@ -81,6 +81,7 @@ class State:
     messages: int = 0
     peer: View | None = None
     heard_at: float = NEVER
+    present_since: float = NEVER  # since when it answers without missing a check
     past: tuple[str, ...] = ()  # incarnations that a newer one has replaced
     peer_lease_s: float = 0.0  # the longest that a life of it has named; 0: none was heard
     peer_lease_least_s: float = FOREVER  # and the shortest
@@ -140,6 +141,7 @@ class State:
     next_run_at: float = FOREVER
     skip_said: bool = False
     run_failing: bool = False
+    run_timed_out: bool = False  # the present one is being ended for that
     leftovers: int = 0
     ending: bool = False  # StopTree or KillTree was asked for and TreeGone is awaited
 

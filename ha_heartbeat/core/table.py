@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from ha_heartbeat.core import actions as do
-from ha_heartbeat.core import evidence, obey, orders, votes, witness
+from ha_heartbeat.core import evidence, obey, orders, schedule, votes, witness
 from ha_heartbeat.core.state import NEVER, LinkState, State, view
 from ha_heartbeat.core.types import (
     Answered,
@@ -212,9 +212,24 @@ def peer_overlapped(s: State, e: Event, now: float) -> bool:
     return working or (p.overlap_s > 0 and p.overlap_epoch == s.epoch)
 
 
+def run_too_long(s: State, e: Event, now: float) -> bool:
+    """The run has taken longer than --run-timeout."""
+    return now >= schedule.times_out_at(s) and not (s.ending or s.paused)
+
+
 def fallback_due(s: State, e: Event, now: float) -> bool:
-    """The preferred peer supervises us, hears and answers, and nobody has paused."""
+    """The preferred peer supervises us, hears and answers, and has done so for --fallback-delay."""
+    return fallback_possible(s) and now >= s.present_since + s.settings.fallback_delay_s
+
+
+def fallback_possible(s: State) -> bool:
+    """Whether the preferred peer supervises us, hears and answers, and nobody has paused."""
     return s.prefers_peer and not orders.hand_over_objection(s)
+
+
+def fallback_too_early(s: State, e: Event, now: float) -> bool:
+    """The preferred peer is there, but not for --fallback-delay yet."""
+    return fallback_possible(s) and now < s.present_since + s.settings.fallback_delay_s
 
 
 def fallback_due_and_idle(s: State, e: Event, now: float) -> bool:
@@ -624,6 +639,12 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
                 do.begin_hand_over,
                 "--fallback gives the role to the preferred peer when it is up again",
             ),
+            Row(
+                fallback_too_early,
+                None,
+                do.say_fallback_waits,
+                "one that comes and goes would take the role with it each time",
+            ),
             Row(peer_left, None, do.say_peer_left, "a worker needs no supervisor to go on"),
             stay("this member is worker, and the peer knows it"),
         ),
@@ -633,7 +654,16 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.SILENT: (
             Row(always, None, do.say_peer_silent, "a worker needs no supervisor to go on"),
         ),
-        Kind.TICK: (LAPSE, stay("the lease is extended with each check, and due runs are started")),
+        Kind.TICK: (
+            LAPSE,
+            Row(
+                run_too_long,
+                None,
+                do.end_long_run,
+                "a run that hangs keeps the next one from starting; it counts as failed",
+            ),
+            stay("the lease is extended with each check, and due runs are started"),
+        ),
         Kind.RECORD: (
             Row(
                 vote_lost,

@@ -53,7 +53,8 @@ class Settings(NamedTuple):
 
     `peer` is the address of the peer, "" for a member that competes for the witness alone;
     `local` is its own. All spans are seconds > 0; `check_count` >= 1; `rank` is 0 or 1 and differs
-    between the two members, so that the epochs they choose never collide.
+    between the two members, so that the epochs they choose never collide. `run_timeout_s` is
+    infinite where a run has no limit; `fallback_delay_s` may be 0.
     """
 
     member: str
@@ -66,6 +67,8 @@ class Settings(NamedTuple):
     check_count: int
     interval_commands_s: float
     stop_timeout_s: float
+    run_timeout_s: float
+    fallback_delay_s: float
     takeover: TakeoverPolicy
     distrust_refused: bool
     has_fence: bool

@@ -380,6 +380,8 @@ def _hear(s: State, seen: View, now: float) -> bool:
     elif s.peer.holding and not seen.holding and not s.promised_to_candidate:
         # What it was promised, it was promised as worker, and it is none any more.
         votes.free_promise(s)
+    if s.peer is None or seen.incarnation != s.peer.incarnation or s.unanswered > 1:
+        s.present_since = now  # it was away, or a whole check long not to be heard
     s.peer = seen
     orders.learn_hold(s, seen.hold)
     if s.said & ABSENCES and seen.phase is not Phase.STOPPED:
@@ -401,7 +403,7 @@ def _meet(s: State, seen: View, now: float) -> None:
         votes.free_promise(s)
         _retire(s, s.peer.incarnation)
     s.past = tuple(p for p in s.past if p != seen.incarnation)
-    s.take_back("role-denied", "denied")
+    s.take_back("role-denied", "denied", "fallback-waits")
     votes.note_peer_lease(s, seen.terms.interval_test_s * seen.terms.check_count)
     if s.settings.has_witness and s.phase in LEASED and now <= s.lease_until:
         votes.keep_lease(s, now)

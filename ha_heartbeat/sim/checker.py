@@ -29,8 +29,9 @@ class Checker:
     - With a witness that was always in reach and never wiped, every epoch is above all that it was
       told of, by whichever member.
     - Liveness: `World.bound_s` after everything was healed (four leases, four stop timeouts, six
-      intervals and a second), one member is worker and the others supervise it; then, while nothing
-      else happens, the role does not move. Only `fail_liveness` speaks of these.
+      intervals, the delay of a fallback and a second), one member is worker and the others
+      supervise it; then, while nothing else happens, the role does not move. Only
+      `fail_liveness` speaks of these.
     """
 
     def __init__(self, world: World, hosts: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Final, NamedTuple
 
+from ha_heartbeat.core.state import FOREVER
 from ha_heartbeat.core.types import Mode, Settings, TakeoverPolicy
 from ha_heartbeat.sim.clock import LocalClock
 from ha_heartbeat.sim.guardian import DEAF, Command
@@ -32,6 +33,8 @@ def plain_scene(
     check_count: int = 3,
     interval_commands_s: float = 30.0,
     stop_timeout_s: float = 10.0,
+    run_timeout_s: float = FOREVER,
+    fallback_delay_s: float = 0.0,
     distrust_refused: bool = False,
     has_fence: bool = False,
     has_witness: bool = False,
@@ -52,6 +55,8 @@ def plain_scene(
             check_count=check_count,
             interval_commands_s=interval_commands_s,
             stop_timeout_s=stop_timeout_s,
+            run_timeout_s=run_timeout_s,
+            fallback_delay_s=fallback_delay_s,
             takeover=takeover,
             distrust_refused=distrust_refused,
             has_fence=has_fence,
@@ -66,6 +71,25 @@ def plain_scene(
 def random_scene(rng: Random) -> Scene:
     """A pair more often than a cluster whose members have nothing but a witness."""
     return _random_cluster(rng) if rng.random() < CLUSTERS else _random_pair(rng)
+
+
+def with_options(scene: Scene, rng: Random) -> Scene:
+    """The same members, some of them with what an operator may add around the command.
+
+    Drawn apart, so that a seed without any of it is the world that it was before there were any.
+    """
+    if rng.random() < 0.6:
+        return scene
+    settings = scene.settings
+    interval_s = settings[0].interval_test_s
+    run_timeout_s = interval_s * rng.choice((FOREVER, FOREVER, 0.5, 5.0))
+    fallback_delay_s = interval_s * rng.choice((0.0, 0.5, 3.0))
+    return scene._replace(
+        settings=tuple(
+            s._replace(run_timeout_s=run_timeout_s, fallback_delay_s=fallback_delay_s)
+            for s in settings
+        )
+    )
 
 
 CLUSTERS: Final = 0.15

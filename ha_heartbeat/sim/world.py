@@ -11,7 +11,7 @@ from ha_heartbeat.sim.clock import Timeline
 from ha_heartbeat.sim.host import Host
 from ha_heartbeat.sim.nemesis import Nemesis
 from ha_heartbeat.sim.network import Network
-from ha_heartbeat.sim.scene import Scene, random_scene
+from ha_heartbeat.sim.scene import Scene, random_scene, with_options
 from ha_heartbeat.sim.witness import Witness
 
 EPISODES: Final = 8
@@ -48,7 +48,7 @@ class World:
     def from_seed(cls, seed: int, *, tracing: bool = False) -> World:
         """The world that this seed has always meant."""
         rng = Random(seed)
-        scene = random_scene(rng)
+        scene = with_options(random_scene(rng), Random(f"options of {seed}"))
         return cls(rng, scene, tracing=tracing, tangled=rng.random() < 0.3)
 
     @property
@@ -89,12 +89,14 @@ class World:
         """The longest that settling may take: leases to run out, trees to end, checks to come.
 
         Two leases (one of abstention or of a promise, one of silence), the preferred peer's time at
-        the start, a hand-over (the run's time and the tree's), and the checks in between.
+        the start and its delay, a hand-over (the run's time and the tree's), and the checks in
+        between.
         """
         s = max(h.settings.lease_s for h in self.hosts)
         i = max(h.settings.interval_test_s for h in self.hosts)
         stop_s = max(h.settings.stop_timeout_s for h in self.hosts)
-        return 4 * s + 4 * stop_s + 6 * i + 1.0
+        delay_s = max(h.settings.fallback_delay_s for h in self.hosts)
+        return 4 * s + 4 * stop_s + 6 * i + delay_s + 1.0
 
     def stay(self) -> None:
         """What is settled never switches."""

@@ -111,3 +111,13 @@ def test_the_first_run_does_not_wait_for_its_interval(rig: Rig) -> None:
     worker, other = rig.pair("-i", "3600")
     worker.kill()
     rig.works(other)
+
+
+def test_a_run_that_takes_too_long_is_ended(rig: Rig) -> None:
+    """SIGTERM, then SIGKILL; it counts as failed, and the next one starts."""
+    command = rig.work(0, "ignore-term")
+    m1 = rig.member(1, "--run-timeout", "0.5", "--stop-timeout", "0.3", command=command)
+    wait_for(lambda: len(rig.runs()) >= 3, "a third run")
+    assert rig.runs()[0].words[-2:] == ("ignored", "tick")
+    assert m1.said(r"Run \d+\.1 has taken longer than 0\.5 s \(--run-timeout\)") == 1
+    m1.hears("ended after .*: killed by signal 9")  # said at the first failure only

@@ -58,6 +58,8 @@ class Teller:
             ),
             "fallbacks": tuple(m in given.get("fallback", "") for m in ("m1", "m2")),
             "has_fence": given.pop("fence", "") == "yes",
+            "run_timeout_s": float(given.pop("run-timeout", "inf")),
+            "fallback_delay_s": float(given.pop("fallback-delay", "0")),
             "command": Command(
                 float(given.pop("lasts", "0")),
                 DEAF if given.get("ends") == "never" else float(given.get("ends", "0")),

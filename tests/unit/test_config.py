@@ -54,7 +54,9 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
         "distrust_refused": "on",
         "fence": "off m2",
         "witness": "file:///mnt/share/web.lease",
+        "fallback_delay_s": "60",
         "stop_timeout_s": "1e1",
+        "run_timeout_s": "600",
         "service": "web",
         "member": "m1",
         "state_dir": "/tmp/x",
@@ -79,7 +81,9 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
         distrust_refused=True,
         fence="off m2",
         witness="file:///mnt/share/web.lease",
+        fallback_delay_s=60.0,
         stop_timeout_s=10.0,
+        run_timeout_s=600.0,
         service="web",
         member="m1",
         state_dir="/tmp/x",
@@ -266,3 +270,14 @@ def test_the_default_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "nowhere")
     with pytest.raises(ConfigError, match="--state-dir"):
         make()
+
+
+def test_a_run_without_a_limit_is_one_without_an_end() -> None:
+    assert make().settings().run_timeout_s == float("inf")
+    assert make(run_timeout_s="0").settings().run_timeout_s == float("inf")
+    assert make(run_timeout_s="2.5").settings().run_timeout_s == 2.5
+
+
+def test_a_delay_of_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"fallback_delay_s: .*add -f, or leave this option out"):
+        make(fallback_delay_s="60")
