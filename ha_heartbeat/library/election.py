@@ -161,7 +161,9 @@ class Elected:
         """Wait to be elected."""
         self._start()
         try:
-            term = await asyncio.shield(asyncio.wrap_future(self._begun))
+            begun = asyncio.wrap_future(self._begun)
+            begun.add_done_callback(_look_at)
+            term = await asyncio.shield(begun)
         except BaseException:
             self._leave()
             await self._gone()
@@ -195,7 +197,7 @@ class Elected:
                 await asyncio.wait([ended])
             except asyncio.CancelledError as error:
                 cancelled = error
-        ended.exception()  # it is looked at elsewhere
+        _look_at(ended)  # `_done` is asked where it counts
         if cancelled is not None:
             raise cancelled
 
@@ -268,6 +270,12 @@ class Elected:
     def _settle(self) -> None:
         if self._holder is not None:
             self._holder.settle()
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Keep the loop from complaining that nobody did: whoever waited may have given up."""
+    if not future.cancelled():
+        future.exception()
 
 
 class _Button:

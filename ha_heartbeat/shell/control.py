@@ -63,7 +63,10 @@ class Control:
             try:
                 sock = _bind(self._directory, self.path)
                 loop = asyncio.get_running_loop()
-                self._server = await loop.create_unix_server(lambda: _Visitor(self), sock=sock)
+                self._server = await loop.create_unix_server(
+                    lambda: _Visitor(self), sock=sock, start_serving=False
+                )
+                await self._server.start_serving()  # given up in here, it can still be closed
             except OSError as error:
                 return (
                     f"the control socket {self.path} cannot be made ({error.strerror or error}): "

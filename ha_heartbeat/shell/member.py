@@ -225,8 +225,13 @@ class Member:
         except GuardianError as error:
             raise StartError(str(error)) from error
         self._log.say(core.Say(core.Level.INFO, _greeting(self._config)))
-        if problem := await self._control.open():
-            self._notice(problem)
+        try:
+            if problem := await self._control.open():
+                self._notice(problem)
+        except asyncio.CancelledError:
+            await self._control.close()
+            await self._guardian.end()
+            raise
         self._recorder.start(self._memory.recall)
         with stop_on(lambda: self.tell(core.StopRequested())):
             if self._link is not None:
