@@ -19,7 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks import (
+    control,
     idle,
+    journal,
     partition,
     partition_witness,
     processes,
@@ -55,6 +57,8 @@ SCENARIOS: dict[str, Scenario] = {
     "profile-lasting": functools.partial(takeover_profile.measure, lasting=True),
     "partition": partition.measure,
     "partition-witness": partition_witness.measure,
+    "switchover": control.measure,
+    "journal": journal.measure,
     "idle": idle.measure,
     "simulator": simulator.measure,
 }

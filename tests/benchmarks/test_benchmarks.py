@@ -26,12 +26,16 @@ ROWS = (
     "profile, kill -9 of the member, idle command: all",
     "profile, kill -9 of the member, lasting command: all",
     "SIGTERM, lasting command, from the old command's last tick",
+    "hbctl switchover, from the old command's last tick",
+    "hbctl status",
+    "hbctl status, the peer is dead",
     "cable pulled, -t 0.1 --check-count 3 --takeover silence",
     "cable back, until one worker again",
     "worker cut from peer and witness, -t 0.1 --check-count 3",
     "worker cut from peer and witness, -t 0.1 --check-count 3, from the old command's last tick",
 )
 FACTS = (
+    "journal under kill -9",
     "overlaps written down by both members",
     "cut from peer and witness",
     "memory of an idle worker",
