@@ -94,9 +94,12 @@ def memory(pids: list[int]) -> Memory:
     files: dict[tuple[str, str, str], int] = {}
     anonymous = 0
     for pid in pids:
-        with open(f"/proc/{pid}/smaps") as file:
-            text = file.read()
-        for part in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", text):
+        try:
+            with open(f"/proc/{pid}/smaps") as file:
+                text = file.read()
+        except (FileNotFoundError, ProcessLookupError):  # a helper that has ended meanwhile
+            continue
+        for part in filter(None, re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", text)):
             values = {key: int(size) for key, size in re.findall(r"^(\w+):\s+(\d+) kB", part, re.M)}
             _range, _perms, offset, device, inode = part.split(maxsplit=5)[:5]
             pss += values["Pss"]

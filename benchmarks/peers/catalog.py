@@ -37,7 +37,8 @@ MEASURES: dict[str, Measure] = {
     "host": Measure("Host lost: everything killed, cable pulled", faults.lose_host, True),
     "partition": Measure("Partition: the worker's cable pulled", faults.cut, True),
     "pause": Measure("Pause: the worker's host stands still", faults.freeze, True),
-    "idle": Measure("Idle", None, False),
+    "memory": Measure("Memory of an idle host, in how many processes", None, False),
+    "idle": Measure("Processor of an idle host, of one core", None, False),
 }
 SLOW_S = 0.9
 

@@ -64,7 +64,10 @@ def measure(cell: Cell, words: Sequence[str]) -> dict[str, object]:
     kind = MEASURES[measure_key]
     if measure_key == "idle":
         with cell.stage(program, settings, "still") as stage:
-            return {"rows": cost.measure(stage, float(idle_s))}
+            return {"rows": cost.processor(stage, float(idle_s))}
+    if measure_key == "memory":
+        with cell.stage(program, settings, "still") as stage:
+            return {"rows": cost.memory(stage)}
     if kind.strike is None:
         done = faults.Outcome([], 0, 0)
         for _ in range(int(count)):

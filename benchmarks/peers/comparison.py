@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks import report
-from benchmarks.network import MEMBERS
 from benchmarks.peers.catalog import MEASURES, PROGRAMS
-from benchmarks.peers.cost import Cost
+from benchmarks.peers.cost import ROLES, Memory, Processor
 from benchmarks.peers.faults import Trial
 from benchmarks.peers.peer import Program, Settings
 
@@ -19,7 +18,6 @@ Told = Mapping[str, Any]
 """What a cell wrote."""
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _TIMES_HEAD = ("program and settings", "n", "median", "p99", "worst", "both ran", "besides")
-_COSTS_HEAD = ("program and settings", "worker", "standby", "third host")
 _PROGRAMS_HEAD = ("program", "version", "how the command is put under it")
 Table = list[tuple[str, ...]]
 
@@ -34,8 +32,8 @@ def sections(cells: Mapping[Key, Told], absent: Mapping[str, str]) -> list[tuple
             for settings in program.settings
             if (program.key, settings.key, name) in cells
         ]
-        if rows and name == "idle":
-            found += [("Idle: memory", _memory(rows)), ("Idle: processor", _processor(rows))]
+        if rows and name in _COSTS:
+            found.append((measure.title, _costs(rows, _COSTS[name])))
         elif rows:
             found.append((measure.title, [_TIMES_HEAD, *(_times(*row) for row in rows)]))
     return found
@@ -105,24 +103,27 @@ def milliseconds(value_ns: float) -> str:
     return f"{value_ns / 1e6:.1f} ms" if abs(value_ns) < 1e9 else f"{value_ns / 1e6:.0f} ms"
 
 
-def _memory(rows: Sequence[tuple[str, Told]]) -> Table:
-    return _costs(rows, lambda cost: f"{cost.pss_kib / 1024:.1f} MiB in {cost.processes}")
+def _memory(row: Sequence[Any]) -> str:
+    cost = Memory(*row)
+    pss, alone = cost.pss_kib / 1024, cost.alone_kib / 1024
+    return f"{pss:.1f} MiB PSS, {alone:.1f} alone, {cost.processes}"
 
 
-def _processor(rows: Sequence[tuple[str, Told]]) -> Table:
-    return _costs(rows, lambda cost: f"{cost.cpu_percent:.3f} %")
+def _processor(row: Sequence[Any]) -> str:
+    return f"{Processor(*row).percent:.3f} %"
 
 
-def _costs(rows: Sequence[tuple[str, Told]], say: Any) -> Table:
-    table: Table = [_COSTS_HEAD]
+_COSTS: dict[str, Callable[[Sequence[Any]], str]] = {"memory": _memory, "idle": _processor}
+
+
+def _costs(rows: Sequence[tuple[str, Told]], say: Callable[[Sequence[Any]], str]) -> Table:
+    table: Table = [("program and settings", *ROLES)]
     for title, told in rows:
         if "failure" in told:
             table.append((title, f"not measured: {told['failure'].splitlines()[0]}", "", ""))
             continue
-        costs = [Cost(*row) for row in told["rows"]]
-        own = [say(cost) for cost in costs if cost.host in MEMBERS]
-        third = [say(cost) for cost in costs if cost.host not in MEMBERS]
-        table.append((title, *own, *(third or ["none"])))
+        said = {row[0]: say(row) for row in told["rows"]}
+        table.append((title, *(said.get(role, "none") for role in ROLES)))
     return table
 
 

@@ -6,39 +6,54 @@ import time
 from typing import NamedTuple
 
 from benchmarks import processes
-from benchmarks.network import MEMBERS, WITNESS
+from benchmarks.network import WITNESS
 from benchmarks.peers.stage import Stage
 
 SETTLE_S = 5.0
 """A pause after the start, so that what is done once is not counted as idling."""
+ROLES = ("worker", "standby", "third host")
 
 
-class Cost(NamedTuple):
-    """Of all processes of one host but the command."""
+class Memory(NamedTuple):
+    """Of all processes of one host but the command; see processes.Memory."""
 
-    host: str
+    role: str
     processes: int
     pss_kib: int
-    cpu_percent: float
+    alone_kib: int
 
 
-def measure(stage: Stage, idle_s: float) -> list[Cost]:
-    """Memory, and processor time over `idle_s`: worker, standby, and the third host if it is used.
+class Processor(NamedTuple):
+    """Of everything on one host."""
 
-    Processor time is that of the host's control group, which has also what short-lived helpers
-    used. The command is part of it, and sleeps.
+    role: str
+    percent: float
+
+
+def memory(stage: Stage) -> list[Memory]:
+    """Memory after the start. Nothing else should run that shares its files."""
+    hosts = _settled(stage, SETTLE_S)
+    agents = {role: stage.agents(name) for role, name in hosts.items()}
+    return [Memory(role, len(pids), *processes.memory(pids)) for role, pids in agents.items()]
+
+
+def processor(stage: Stage, idle_s: float) -> list[Processor]:
+    """Processor time over `idle_s`.
+
+    It is that of the host's control group, which has also what short-lived helpers used. The
+    command is part of it, and sleeps.
     """
-    stage.start_both()
-    time.sleep(min(SETTLE_S, idle_s))
-    names = [name for name in (*MEMBERS, WITNESS) if stage.agents(name)]
-    before = {name: stage.host(name).cpu_ns() for name in names}
+    hosts = _settled(stage, min(SETTLE_S, idle_s))
+    before = {role: stage.host(name).cpu_ns() for role, name in hosts.items()}
     began_ns = time.monotonic_ns()
     time.sleep(idle_s)
-    used = {name: stage.host(name).cpu_ns() - before[name] for name in names}
+    used = {role: stage.host(name).cpu_ns() - before[role] for role, name in hosts.items()}
     window_ns = time.monotonic_ns() - began_ns
-    costs = []
-    for name in names:
-        pids = stage.agents(name)
-        pss_kib = processes.memory(pids).pss_kib
-        costs.append(Cost(name, len(pids), pss_kib, 100 * used[name] / window_ns))
-    return costs
+    return [Processor(role, 100 * used[role] / window_ns) for role in hosts]
+
+
+def _settled(stage: Stage, settle_s: float) -> dict[str, str]:
+    """Who has which role, some time after the start; the third host only if it is used."""
+    names = (*stage.start_both(), WITNESS)
+    time.sleep(settle_s)
+    return {role: name for role, name in zip(ROLES, names, strict=True) if stage.agents(name)}

@@ -70,7 +70,9 @@ PROGRAM = Program(
         _settings("fastest", " ".join(FASTEST), 0.1, FASTEST),
         _settings("fastest-witness", f"{' '.join(FASTEST)} --witness", 0.1, FASTEST),
         # Notices a lost host as soon as keepalived does with its defaults.
-        _settings("as-keepalived", " ".join(AS_KEEPALIVED), 1.2, AS_KEEPALIVED, ("host", "idle")),
+        _settings(
+            "as-keepalived", " ".join(AS_KEEPALIVED), 1.2, AS_KEEPALIVED, ("host", "memory", "idle")
+        ),
     ),
     is_prompt=True,
     way="runs the command itself; planned stop: SIGTERM to the member",

@@ -172,7 +172,7 @@ def _keys(options: argparse.Namespace, absent: dict[str, str]) -> list[Key]:
 def _measure(keys: Sequence[Key], options: argparse.Namespace, folder: str) -> dict[Key, Told]:
     """The slow ones side by side; the idle ones all together; then the rest, one by one."""
     idle = [key for key in keys if key[2] == "idle"]
-    slow = [key for key in keys if key not in idle and _is_slow(key)]
+    slow = [key for key in keys if key[2] not in ("idle", "memory") and _is_slow(key)]
     slow.sort(key=lambda key: -_settings(key).silence_s)  # the longest first
     calm = [key for key in slow if _settings(key).silence_s >= CALM_S]
     quick = [key for key in keys if key not in idle and key not in slow]

@@ -113,7 +113,9 @@ def test_cells_become_rows_and_nothing_is_left_out() -> None:
             "stranded": 1,
         },
         ("ha-heartbeat", "defaults", "host"): {"failure": "no\nlog"},
-        ("ha-heartbeat", "defaults", "idle"): {"rows": [["a", 3, 2048, 0.5], ["b", 3, 1024, 0.25]]},
+        ("ha-heartbeat", "defaults", "memory"): {
+            "rows": [["worker", 3, 2048, 4096], ["standby", 3, 1024, 2048]]
+        },
     }
     found = dict(comparison.sections(cells, {"keepalived": "there is no apt-get here"}))
     ours, theirs = found[MEASURES["host"].title][1:]
@@ -123,7 +125,11 @@ def test_cells_become_rows_and_nothing_is_left_out() -> None:
         "1 of 3: median 7.0 ms, worst 7.0 ms, 1 of them without an end; 1 without a takeover"
     )
     assert theirs[6] == "moved unasked 2 times, ran nowhere afterwards 1 times"
-    assert found["Idle: memory"][1][1:] == ("2.0 MiB in 3", "1.0 MiB in 3", "none")
+    assert found[MEASURES["memory"].title][1][1:] == (
+        "2.0 MiB PSS, 4.0 alone, 3",
+        "1.0 MiB PSS, 2.0 alone, 3",
+        "none",
+    )
     assert ("keepalived", "", "not measured: there is no apt-get here") in found["Programs"]
 
 
