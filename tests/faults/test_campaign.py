@@ -19,6 +19,9 @@ FAMILIES = ("processes", "hosts", "network", "hand-overs", "clock")
 
 pytestmark = [pytest.mark.slow, pytest.mark.linux, pytest.mark.root]
 MISSING = abilities.what_is_missing()
+SAFETY = re.compile(r"^(OVERLAP|STRAY|EPOCH)", re.MULTILINE)
+TRIES = 3
+"""A busy machine can lose a run or leave something unknown, but never make two commands run."""
 
 
 def campaign(*words: str) -> subprocess.CompletedProcess[str]:
@@ -48,11 +51,16 @@ def left_behind() -> list[str]:
 def test_nothing_is_found_and_nothing_is_left(seed: int, tmp_path: Path) -> None:
     summary = tmp_path / "summary.md"
     only = [word for family in FAMILIES for word in ("--only", family)]
-    done = campaign(
+    words = (
         *("--faults", str(FAULTS), "--seed", str(seed), "--takeover", "witness"),
         *("--starts", "15"),  # no speed is asserted here: others use this machine, too
         *("--markdown", str(summary), *only),
     )
+    for _ in range(TRIES):
+        done = campaign(*words)
+        assert not SAFETY.search(done.stdout), done.stdout + done.stderr
+        if done.returncode == 0:
+            break
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{FAULTS} of {FAULTS} faults" in done.stdout
     text = summary.read_text()
