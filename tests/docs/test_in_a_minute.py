@@ -104,6 +104,7 @@ def test_in_a_minute(terminals: list[Terminal]) -> None:
     one.start()
     one.says("is worker, epoch .* Supervising it")
     assert two.press(signal.SIGINT) == 0
-    one.says("said goodbye: its command has ended. Becoming worker")
+    # A goodbye is an answer, and on a busy machine the first question may not have been put yet.
+    one.says("(said goodbye: its command has ended|its process tree is gone)\\. Becoming worker")
     one.says(r"\nrun \d+\.1\n", 2)
     assert one.press(signal.SIGINT) == 0
