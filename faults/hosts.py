@@ -17,7 +17,7 @@ from faults.groups import Group
 from faults.logs import Logs
 
 PROGRAM_NAME = "faults-command"
-STATE_SIZE = "256k"
+STATE_SIZE = "16m"
 _ENTER = (
     'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1" || exit 99; shift; n=$((n-1)); done; '
     'exec "$@"'
@@ -80,9 +80,13 @@ class Host:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self._state, "filler"))
 
-    def remount(self, how: str) -> None:
-        """The disk of the state `ro` or `rw`. Raises CalledProcessError."""
-        words = ("mount", "-o", f"remount,{how}", self._state)
+    def make_immutable(self, *, immutable: bool) -> None:
+        """Nothing can be made in the directories of the state. Raises CalledProcessError.
+
+        A disk on which a file is open for writing, as the journal is, cannot be made read-only.
+        """
+        folders = [folder for folder, _below, _files in os.walk(self._state)]
+        words = ("chattr", "+i" if immutable else "-i", *folders)
         subprocess.run(words, check=True, capture_output=True)
 
     def unmount(self) -> None:

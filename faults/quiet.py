@@ -72,7 +72,14 @@ def watch(plan: Watch, stage: Stage) -> bool:
     ended_ns = time.monotonic_ns()
     strays = stage.end()
     step = Step("nothing", ("none",), "nothing", began_ns, began_ns, began_ns, 0.0, True, False)
-    limits = Limits(0.0, STARTS_S, chapter.every_s, WAKES_S, HAND_OVER_S + chapter.every_s)
+    limits = Limits(
+        lease_s=chapter.lease_s,
+        recovers_s=0.0,
+        starts_s=STARTS_S,
+        every_s=chapter.every_s,
+        wakes_s=WAKES_S,
+        hand_over_s=HAND_OVER_S + chapter.every_s,
+    )
     history = History(
         stage.recorder.lives(),
         [],

@@ -29,13 +29,13 @@ def disk_read_only(stage: Stage, dice: random.Random, worker: str) -> Blow | Non
     name = either(stage, dice, worker)
     host = stage.hosts[name]
     try:
-        host.remount("ro")
-    except subprocess.CalledProcessError:  # a write is under way just now
+        host.make_immutable(immutable=True)
+    except (OSError, subprocess.CalledProcessError):  # no chattr, or not on this file system
         return None
     return Blow(
         f"disk of {name} read-only",
         lasting(any_time(stage, dice)),
-        lambda: host.remount("rw"),
+        lambda: host.make_immutable(immutable=False),
         GOES_ON,
     )
 
