@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -278,12 +279,12 @@ class Member:
         if self._end.done():
             return
         try:
-            now = now_s()
+            now, wall = now_s(), time.time()
             effects = self._core.step(event, now, _chance())
             self._evidence = None
             for effect in effects:
                 DO[type(effect)](self, effect)
-            self._memory.note(self._core.state, event, effects, now)
+            self._memory.note(self._core.state, event, effects, now, wall)
             self._plan_tick()
         except Exception as error:
             self._end.set_exception(error)

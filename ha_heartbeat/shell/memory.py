@@ -7,7 +7,6 @@ day are seconds since 1970; they order nothing and decide nothing.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -38,6 +37,7 @@ class Memory:
         self._service = service
         self._member = member
         self._record = record
+        self._wall_s = 0.0  # of the step that is being noted
         self._started_s = 0.0  # of the run under way, on the member's clock
         self._open: Run | None = None
         self.change: Change | None = None
@@ -49,9 +49,18 @@ class Memory:
         self.run = self.run or run
 
     def note(
-        self, state: State, event: core.Event, effects: Sequence[core.Effect], now_s: float
+        self,
+        state: State,
+        event: core.Event,
+        effects: Sequence[core.Effect],
+        now_s: float,
+        wall_s: float,
     ) -> None:
-        """One step of the core."""
+        """One step of the core, taken at `now_s` on the member's clock and `wall_s` of the day.
+
+        That is before its effects: what the peer did because of them comes after it.
+        """
+        self._wall_s = wall_s
         kind = type(event)
         if kind is core.RunEnded or kind is core.RunFailed:
             self._ended(event, now_s)
@@ -78,7 +87,7 @@ class Memory:
         self, kind: str, role: str, epoch: int, evidence: str, text: str, seconds: float = 0.0
     ) -> None:
         made = Change(
-            self._service, self._member, kind, time.time(), role, epoch, evidence, text, seconds
+            self._service, self._member, kind, self._wall_s, role, epoch, evidence, text, seconds
         )
         if kind == "role":
             self.change = made
@@ -91,7 +100,7 @@ class Memory:
         if self._cut_output is not None:
             self._cut_output()  # what was printed between two runs is no run's
         self._started_s = now_s
-        self._open = Run(self._service, self._member, effect.run, effect.epoch, time.time())
+        self._open = Run(self._service, self._member, effect.run, effect.epoch, self._wall_s)
         self.run = self._open
         self._record(self._open)
 
