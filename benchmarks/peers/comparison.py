@@ -81,7 +81,7 @@ def _besides(told: Told) -> str:
     """What happened between the faults."""
     seen = []
     if told["moved"]:
-        seen.append(f"moved unasked {told['moved']} times")
+        seen.append(f"moved or doubled unasked {told['moved']} times")
     if told["stranded"]:
         seen.append(f"ran nowhere afterwards {told['stranded']} times")
     return ", ".join(seen)

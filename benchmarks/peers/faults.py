@@ -26,6 +26,8 @@ WATCH_S = 2.0
 """How long an old command is watched that lives on; also how long a cable stays pulled then."""
 HEALED_S = 15.0
 """How long at most two commands are watched after a partition or a pause is over."""
+MISHAPS = 3
+"""How many of them a trial may bring along before the rest is given up."""
 MARGIN_S = 15.0
 """What is added to the time that a peer's own settings need, before it is said to fail."""
 
@@ -109,8 +111,9 @@ def stop(stage: Stage, worker: str) -> int:
 class Outcome(NamedTuple):
     """All trials of one cell, and what else was seen between them.
 
-    `moved` is how often the command moved though nothing had been done. `stranded` is how often it
-    ran nowhere some time after a trial, so that both agents had to be started anew.
+    `moved` is how often the command moved, or ran on both hosts, though nothing had been done.
+    `stranded` is how often it ran nowhere some time after a trial. Both agents were then started
+    anew.
     """
 
     trials: list[Trial]
@@ -123,20 +126,23 @@ def trials(stage: Stage, settings: Settings, strike: Strike, count: int, rest_s:
     worker, standby = stage.start_both()
     done: list[Trial] = []
     moved = stranded = 0
-    while len(done) < count:
+    while len(done) < count and moved + stranded <= MISHAPS * count:
         time.sleep(random.uniform(REST_S[0], REST_S[1] + rest_s))
-        now = stage.sole_worker(MARGIN_S + settings.silence_s)
-        if now != worker:
+        now = stage.wait_for(stage.sole_worker, MARGIN_S + settings.silence_s)
+        if now:
+            moved += now != worker
+            worker, standby = now, MEMBERS[1 - MEMBERS.index(now)]
+            done.append(_trial(stage, settings, strike, worker, standby))
+            if done[-1].took_ns is None:
+                break  # it is not where it was; once is enough to say so
+        if now and stage.replace(worker, standby):
+            worker, standby = standby, worker
+            continue
+        if all(map(stage.commands, MEMBERS)):
             moved += 1
-            worker, standby = standby, worker
-        done.append(_trial(stage, settings, strike, worker, standby))
-        if done[-1].took_ns is None:
-            break  # it is not where it was; once is enough to say so
-        if stage.replace(worker, standby):
-            worker, standby = standby, worker
         else:
             stranded += 1
-            worker, standby = stage.start_both()
+        worker, standby = stage.start_both()
     return Outcome(done, moved, stranded)
 
 

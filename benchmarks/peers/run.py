@@ -36,7 +36,7 @@ CALM_S = 3.0
 """Who waits so long for a word of its peer is not troubled by a dozen others on the machine."""
 TRIALS = 20
 SLOW_TRIALS = 10
-COLD_TRIALS = 10
+COLD_TRIALS = 6
 """Each of these brings up all three hosts anew."""
 
 

@@ -61,7 +61,7 @@ class Stage:
             "a run begins",
             START_S + 2 * self._silence_s,
         )
-        worker = self.sole_worker(START_S)
+        worker = self.wait_until(self.sole_worker, "one command runs, not two", START_S)
         standby = MEMBERS[1 - MEMBERS.index(worker)]
         self._await_standby(standby)
         return worker, standby
@@ -75,7 +75,8 @@ class Stage:
     def replace(self, name: str, worker: str) -> bool:
         """End all that is left on that host, and have a fresh standby there beside the worker.
 
-        Returns False when the worker does not run the command for longer than a takeover needs.
+        Returns False when the worker does not run the command for longer than a takeover needs, or
+        when the fresh one runs it, too.
         """
         host = self.host(name)
         host.clear()
@@ -83,17 +84,17 @@ class Stage:
         if not self.wait_for(lambda: self.commands(worker), STRANDED_S + 2 * self._silence_s):
             return False
         self.start(name)
-        self._await_standby(name)
-        return True
+        self.wait_until(
+            lambda: self._peer.stands_by(host) or self.commands(name),
+            f"{name} stands by",
+            START_S + 2 * self._silence_s,
+        )
+        return not self.commands(name)
 
-    def sole_worker(self, limit_s: float) -> str:
-        """The name of the one host on which the command runs, once it is one."""
-
-        def sole() -> str:
-            running = [name for name in MEMBERS if self.commands(name)]
-            return running[0] if len(running) == 1 else ""
-
-        return self.wait_until(sole, "one command runs, not none and not two", limit_s)
+    def sole_worker(self) -> str:
+        """The name of the one host on which the command runs; "" when it is none or both."""
+        running = [name for name in MEMBERS if self.commands(name)]
+        return running[0] if len(running) == 1 else ""
 
     def ask_to_stop(self, name: str) -> None:
         """The planned stop."""
