@@ -129,7 +129,7 @@ def wants(s: State, now: float) -> Wants:
         return Wants.RENEWAL
     if votes.may_ask_for_vote(s, now):
         return Wants.VOTE
-    if s.phase is Phase.SUPERVISOR and now <= s.switch_until:
+    if s.phase is Phase.SUPERVISOR and orders.switch_pending(s, now):
         return Wants.SWITCHOVER
     if s.settings.mode is Mode.WORKER and s.phase is Phase.SUPERVISOR:
         return Wants.ROLE

@@ -66,6 +66,12 @@ if sys.platform == "linux":
     class _Itimerspec(ctypes.Structure):
         _fields_ = (("interval", _Timespec), ("value", _Timespec))
 
+    def _once_at(until_ns: int | None) -> _Itimerspec:
+        """What arms a timer for that moment, once; None disarms it."""
+        # All zero would disarm it, which is what None wants and the moment 0 does not.
+        seconds, rest = divmod(0 if until_ns is None else max(until_ns, 1), 1_000_000_000)
+        return _Itimerspec(_Timespec(0, 0), _Timespec(seconds, rest))
+
     class Timer:
         """A timer on CLOCK_BOOTTIME (timerfd_create(2)): due at once after a suspend."""
 
@@ -80,9 +86,7 @@ if sys.platform == "linux":
             if until_ns == self._until_ns:
                 return
             self._until_ns = until_ns
-            # All zero would disarm it, which is what None wants and the moment 0 does not.
-            seconds, rest = divmod(0 if until_ns is None else max(until_ns, 1), 1_000_000_000)
-            new = _Itimerspec(_Timespec(0, 0), _Timespec(seconds, rest))
+            new = _once_at(until_ns)
             done = _libc.timerfd_settime(self.fd, _TFD_TIMER_ABSTIME, ctypes.byref(new), None)
             _checked(done, "timerfd_settime")
 
@@ -119,8 +123,7 @@ if sys.platform == "linux":
             if until_ns == self._until_ns:
                 return
             self._until_ns = until_ns
-            seconds, rest = divmod(0 if until_ns is None else max(until_ns, 1), 1_000_000_000)
-            new = _Itimerspec(_Timespec(0, 0), _Timespec(seconds, rest))
+            new = _once_at(until_ns)
             done = _timers.timer_settime(self._timer, _TFD_TIMER_ABSTIME, ctypes.byref(new), None)
             _checked(done, "timer_settime")
 
