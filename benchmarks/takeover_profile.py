@@ -6,17 +6,15 @@ ends where the next one begins, so they add up to the takeover.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from benchmarks import processes
 from benchmarks.bench import Bench
-from benchmarks.members import Pair, running
+from benchmarks.members import Member, Pair, running
 from benchmarks.recorder import Run, count_overlaps
 from benchmarks.report import Absent, Result, Times
-from benchmarks.takeovers import LONG_INTERVAL, SETTLE_S, wait_for_successor
+from benchmarks.takeovers import LONG_INTERVAL, kill_member, take_over
 from benchmarks.tracing import Call, Seen, Trace, TraceError
 
 STEPS = (
@@ -43,6 +41,12 @@ class Takeover(NamedTuple):
     after: Run
 
 
+def _kill(worker: Member, run: Run) -> tuple[int, frozenset[int]]:
+    """Kill -9 of the member: when, and what was below it."""
+    dead_side = frozenset(processes.descendants(worker.pid))
+    return kill_member(worker, run), dead_side
+
+
 def measure(bench: Bench, *, lasting: bool) -> list[Result]:
     """Kill the worker `bench.takeovers` times; one row for each step and one for all."""
     title = f"{TITLE}, {'lasting' if lasting else 'idle'} command"
@@ -51,21 +55,15 @@ def measure(bench: Bench, *, lasting: bool) -> list[Result]:
         trace = Trace(bench.folder(), bench.trace_path())
     except TraceError as problem:
         return [Absent(title, str(problem))]
-    takeovers = []
     with trace.on():
         pair = Pair(bench.network, recorder, bench.folder(), LONG_INTERVAL, lasting=lasting)
         with running(pair):
-            worker, supervisor = pair.start_both()
-            for _ in range(bench.takeovers):
-                time.sleep(random.uniform(*SETTLE_S))
-                before = recorder.latest()
-                assert before is not None
-                dead_side = frozenset(processes.descendants(worker.pid))
-                killed_ns = time.monotonic_ns()
-                worker.process.kill()
-                after = wait_for_successor(pair, recorder, before, supervisor)
-                worker, supervisor = supervisor, pair.start_supervisor(worker.name)
-                takeovers.append(Takeover(killed_ns, dead_side, after))
+            takeovers = [
+                Takeover(killed_ns, dead_side, after)
+                for (killed_ns, dead_side), _, after in take_over(
+                    pair, recorder, bench.takeovers, _kill
+                )
+            ]
     calls = trace.seen()
     overlaps = str(count_overlaps(recorder.runs()))
     moments = [_moments(takeover, calls) for takeover in takeovers]

@@ -12,7 +12,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from benchmarks import processes
 from benchmarks.bench import Bench
@@ -20,6 +21,7 @@ from benchmarks.members import Member, Pair, running
 from benchmarks.recorder import Recorder, Run, count_overlaps
 from benchmarks.report import Times
 
+T = TypeVar("T")
 LONG_INTERVAL = ("-i", "3600")
 """No second run of the command while a benchmark lasts, so that each run is a takeover."""
 SETTLE_S = (0.1, 0.4)
@@ -69,19 +71,25 @@ def measure(bench: Bench, title: str, strike: Strike, *, lasting: bool) -> list[
     """Strike `bench.takeovers` times; the times, and for a lasting command those from its end."""
     recorder = bench.recorder()
     pair = Pair(bench.network, recorder, bench.folder(), LONG_INTERVAL, lasting=lasting)
-    moments: list[tuple[int, Run, Run]] = []
     with running(pair):
-        worker, supervisor = pair.start_both()
-        for _ in range(bench.takeovers):
-            time.sleep(random.uniform(*SETTLE_S))
-            before = recorder.latest()
-            assert before is not None
-            struck_ns = strike(worker, before)
-            after = wait_for_successor(pair, recorder, before, supervisor)
-            worker, supervisor = supervisor, pair.start_supervisor(worker.name)
-            moments.append((struck_ns, before, after))
+        moments = list(take_over(pair, recorder, bench.takeovers, strike))
     runs = recorder.runs()
     return _results(title, moments, runs, lasting=lasting)
+
+
+def take_over(
+    pair: Pair, recorder: Recorder, number: int, strike: Callable[[Member, Run], T]
+) -> Iterator[tuple[T, Run, Run]]:
+    """Strike so many workers: what `strike` returned, with the runs before and after it."""
+    worker, supervisor = pair.start_both()
+    for _ in range(number):
+        time.sleep(random.uniform(*SETTLE_S))
+        before = recorder.latest()
+        assert before is not None
+        struck = strike(worker, before)
+        after = wait_for_successor(pair, recorder, before, supervisor)
+        worker, supervisor = supervisor, pair.start_supervisor(worker.name)
+        yield struck, before, after
 
 
 def wait_for_successor(pair: Pair, recorder: Recorder, before: Run, supervisor: Member) -> Run:
