@@ -6,8 +6,9 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Iterator
-from typing import NamedTuple
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, NoReturn
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -47,6 +48,19 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             raise KeyboardInterrupt
+
+
+def exit_with(main: Callable[[Sequence[str]], int]) -> NoReturn:
+    """Exit with what `main` makes of the arguments; SIGTERM ends it as Ctrl-C does, with 130."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def children(parent: int) -> list[int]:

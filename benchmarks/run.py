@@ -11,7 +11,6 @@ import argparse
 import functools
 import json
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +103,6 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 def main(words: Sequence[str]) -> int:
     """Exit status 0 when all scenarios were measured or cannot be here, 1 when one failed."""
     options = parse(words)
-    signal.signal(signal.SIGTERM, _interrupt)
     shared_memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with (
         tempfile.TemporaryDirectory(prefix="hb-bench-") as disk,
@@ -123,10 +121,6 @@ def main(words: Sequence[str]) -> int:
             if network is not None:
                 with processes.uninterrupted():
                     network.close()
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _measure(
@@ -168,7 +162,4 @@ def _write(path: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    processes.exit_with(main)

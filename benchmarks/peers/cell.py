@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -82,7 +81,6 @@ def measure(cell: Cell, words: Sequence[str]) -> dict[str, object]:
 
 def main(words: Sequence[str]) -> int:
     """Measure one cell."""
-    signal.signal(signal.SIGTERM, _interrupt)
     path = words[-1]
     told: dict[str, object]
     with (
@@ -105,12 +103,5 @@ def main(words: Sequence[str]) -> int:
     return int("failure" in told)
 
 
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    processes.exit_with(main)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -100,7 +99,6 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 def main(words: Sequence[str]) -> int:
     """Exit status 0 when every cell was measured or its program is absent, 1 when one failed."""
     options = parse(words)
-    signal.signal(signal.SIGTERM, _interrupt)
     if reason := why_not():
         print(f"not measured: {reason}")
         return 0
@@ -252,12 +250,5 @@ def _write(text: str) -> None:
         file.write(comparison.place(document, text))
 
 
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    processes.exit_with(main)
