@@ -9,8 +9,9 @@ import sys
 import time
 from typing import NamedTuple
 
+from benchmarks.groups import GroupError
 from benchmarks.network import Namespaces, NetworkError
-from faults.groups import Group, GroupError
+from faults.groups import Group
 from faults.links import LinkError, Links
 
 HERE = os.path.dirname(os.path.abspath(__file__))

@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
+
+from benchmarks import groups
+from benchmarks.groups import GroupError
 
 FROZEN_WITHIN_S = 2.0
 GONE_WITHIN_S = 5.0
 PERIOD_US = 100_000
 
 
-class GroupError(Exception):
-    """A control group cannot be made or used; the text says why."""
-
-
-def _mounts() -> dict[str, str]:
-    """Where cgroup v2 ("") and each controller of v1 is mounted."""
+def _controllers_of_v1() -> dict[str, str]:
+    """Where each controller of v1 is mounted."""
     found: dict[str, str] = {}
     with open("/proc/self/mountinfo") as file:
         for line in file:
             fields, _, rest = line.partition(" - ")
             kind, _source, options = rest.split()[:3]
-            if kind == "cgroup2":
-                found.setdefault("", fields.split()[4])
-            elif kind == "cgroup":
+            if kind == "cgroup":
                 for controller in options.split(","):
                     found.setdefault(controller, fields.split()[4])
     return found
@@ -40,34 +36,24 @@ class Group:
 
     def __init__(self, name: str) -> None:
         """Raises GroupError when there is no cgroup v2 that kills and freezes."""
-        mounts = _mounts()
-        if "" not in mounts:
-            raise GroupError("cgroup v2 is not mounted")
-        self._main = os.path.join(mounts[""], name)
-        self._folders = {"": self._main}
+        self._main = groups.Group(name)
+        self._folders = {"": self._main.folder}
         try:
-            os.mkdir(self._main)
-            for file in ("cgroup.kill", "cgroup.freeze"):
-                if not os.path.exists(os.path.join(self._main, file)):
-                    raise GroupError(f"cgroup v2 has no {file} here")
             for controller in ("pids", "cpu"):
-                self._find(controller, name, mounts)
+                self._find(controller, name)
         except OSError as error:
             self.remove()
             raise GroupError(f"{error.filename}: {error.strerror}") from error
-        except GroupError:
-            self.remove()
-            raise
 
-    def _find(self, controller: str, name: str, mounts: dict[str, str]) -> None:
+    def _find(self, controller: str, name: str) -> None:
         """Use the controller in v2 if it can be had there, else in v1, else not at all."""
-        top = mounts[""]
+        top, mounts = groups.mounted(), _controllers_of_v1()
         with open(os.path.join(top, "cgroup.controllers")) as file:
             available = file.read().split()
         if controller in available:
             with contextlib.suppress(OSError):
                 _write(os.path.join(top, "cgroup.subtree_control"), f"+{controller}")
-                self._folders[controller] = self._main
+                self._folders[controller] = self._main.folder
         elif controller in mounts:
             folder = os.path.join(mounts[controller], name)
             with contextlib.suppress(OSError):
@@ -85,35 +71,20 @@ class Group:
 
     def processes(self) -> list[int]:
         """All that is inside now, also in groups that were made below."""
-        found: list[int] = []
-        for folder, _below, _files in os.walk(self._main):
-            with contextlib.suppress(OSError), open(os.path.join(folder, "cgroup.procs")) as file:
-                found += [int(pid) for pid in file.read().split()]
-        return found
+        return self._main.processes()
 
     def kill(self) -> None:
         """SIGKILL to all at once; returns when they are gone."""
-        _write(os.path.join(self._main, "cgroup.kill"), "1")
-        self._wait_for("populated 0", GONE_WITHIN_S)
+        self._main.kill()
+        self._main.wait_until_empty(GONE_WITHIN_S)
 
     def freeze(self) -> None:
         """Stop all; returns when they are stopped. Raises GroupError when they do not stop."""
-        _write(os.path.join(self._main, "cgroup.freeze"), "1")
-        self._wait_for("frozen 1", FROZEN_WITHIN_S)
+        self._main.freeze(FROZEN_WITHIN_S)
 
     def thaw(self) -> None:
         """Let all go on."""
-        _write(os.path.join(self._main, "cgroup.freeze"), "0")
-
-    def _wait_for(self, words: str, limit_s: float) -> None:
-        end_s = time.monotonic() + limit_s
-        while True:
-            with open(os.path.join(self._main, "cgroup.events")) as file:
-                if words in file.read():
-                    return
-            if time.monotonic() > end_s:
-                raise GroupError(f"{self._main} is not {words!r} after {limit_s:g} s")
-            time.sleep(0.001)
+        self._main.thaw()
 
     def limit_processes(self, more: int | None) -> None:
         """Allow for that many more processes and threads than there are now; None: for any."""
@@ -128,7 +99,7 @@ class Group:
         """Leave this part of one processor to all of the host together; None: all it wants."""
         folder = self._folders["cpu"]
         quota = None if percent is None else int(PERIOD_US * percent / 100)
-        if folder == self._main:
+        if folder == self._main.folder:
             _write(os.path.join(folder, "cpu.max"), f"{quota or 'max'} {PERIOD_US}")
         else:
             _write(os.path.join(folder, "cpu.cfs_period_us"), str(PERIOD_US))
@@ -140,33 +111,16 @@ class Group:
         This is "some" of the pressure stall information (Linux's Documentation/accounting/psi).
         """
         try:
-            with open(os.path.join(self._main, "cpu.pressure")) as file:
-                return int(file.readline().rpartition("total=")[2]) * 1000
-        except (OSError, ValueError):
+            some = self._main.read("cpu.pressure").splitlines()[0]
+            return int(some.rpartition("total=")[2]) * 1000
+        except (OSError, IndexError, ValueError):
             return 0
 
     def remove(self) -> None:
         """Kill what is inside and remove the groups."""
-        for top in sorted(set(self._folders.values())):
-            if not os.path.isdir(top):
-                continue
-            if top == self._main and os.path.exists(os.path.join(top, "cgroup.kill")):
-                self.thaw()
-                self.kill()
-            for folder, _below, _files in os.walk(top, topdown=False):
-                _remove(folder)
-
-
-def _remove(folder: str) -> None:
-    """A group can be removed when the last process in it has been reaped."""
-    end_s = time.monotonic() + GONE_WITHIN_S
-    while os.path.isdir(folder):
-        try:
-            os.rmdir(folder)
-        except OSError:
-            if time.monotonic() > end_s:
-                raise
-            time.sleep(0.005)
+        self._main.remove(GONE_WITHIN_S)
+        for top in set(self._folders.values()) - {self._main.folder}:
+            groups.remove_tree(top)
 
 
 def _write(path: str, text: str) -> None:

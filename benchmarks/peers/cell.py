@@ -17,7 +17,8 @@ from contextlib import contextmanager
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from benchmarks import processes
-from benchmarks.hosts import HostError, Hosts
+from benchmarks.groups import GroupError
+from benchmarks.hosts import Hosts
 from benchmarks.members import BenchmarkError
 from benchmarks.network import Namespaces, NetworkError
 from benchmarks.peers import cost, faults
@@ -92,7 +93,7 @@ def main(words: Sequence[str]) -> int:
             with processes.uninterrupted():
                 network = Namespaces()
             told = measure(Cell(network, build_payload(disk), disk, memory), words[:-1])
-        except (BenchmarkError, HostError, NetworkError, OSError) as problem:
+        except (BenchmarkError, GroupError, NetworkError, OSError) as problem:
             told = {"failure": str(problem) or type(problem).__name__}
         finally:
             if network is not None:

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Sequence
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from benchmarks import processes, report
-from benchmarks.hosts import HostError, Hosts
+from benchmarks.groups import GroupError
+from benchmarks.hosts import Hosts
 from benchmarks.network import Namespaces, NetworkError
 from benchmarks.peers import comparison
 from benchmarks.peers.catalog import MEASURES, PROGRAMS, is_slow, settings_of
@@ -134,7 +135,7 @@ def why_not() -> str:
                 Hosts(network, os.path.join(folder, "logs")).close()
             finally:
                 network.close()
-    except (NetworkError, HostError, OSError) as problem:
+    except (NetworkError, GroupError, OSError) as problem:
         return str(problem)
     return ""
 
