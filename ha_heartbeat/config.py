@@ -293,53 +293,44 @@ def _read_wait(given: Given) -> float:
 
 
 def _read_seconds(given: Given, least_s: float) -> float:
-    allowed = f"give seconds from {least_s:g} to {MAX_SPAN_S:.0f}, for example 10 or 0.5"
-    text = given.text.strip()
-    if not _SECONDS.fullmatch(text):
-        raise ConfigError(f"{given.source}: {_shown(given.text)} is not a number; {allowed}")
-    value_s = float(text)
-    if not least_s <= value_s <= MAX_SPAN_S:
-        raise ConfigError(f"{given.source}: {_shown(given.text)} is out of range; {allowed}")
-    return value_s + 0.0  # makes 0.0 of -0.0
-
-
-def _read_check_count(given: Given) -> int:
-    allowed = f"give a whole number from 1 to {MAX_CHECK_COUNT}, for example 3"
-    text = given.text.strip()
-    if not _NUMBER.fullmatch(text):
-        raise ConfigError(f"{given.source}: {_shown(given.text)} is not a whole number; {allowed}")
-    if not 1 <= int(text) <= MAX_CHECK_COUNT:
-        raise ConfigError(f"{given.source}: {_shown(given.text)} is out of range; {allowed}")
-    return int(text)
+    return _read_amount(given, least_s, MAX_SPAN_S, "seconds", "10 or 0.5")
 
 
 def _read_days(given: Given) -> float:
-    return _read_amount(given, 0.01, 36_500.0, "days")
+    return _read_amount(given, 0.01, 36_500.0, "days", "30")
 
 
 def _read_mib(given: Given) -> float:
-    return _read_amount(given, 1.0, 1_048_576.0, "MiB")
+    return _read_amount(given, 1.0, 1_048_576.0, "MiB", "30")
 
 
-def _read_output_bytes(given: Given) -> int:
-    allowed = f"give bytes from 0 to {MAX_OUTPUT_BYTES}, for example 4096"
-    text = given.text.strip()
-    if not _NUMBER.fullmatch(text):
-        raise ConfigError(f"{given.source}: {_shown(given.text)} is not a whole number; {allowed}")
-    if not 0 <= int(text) <= MAX_OUTPUT_BYTES:
-        raise ConfigError(f"{given.source}: {_shown(given.text)} is out of range; {allowed}")
-    return int(text)
-
-
-def _read_amount(given: Given, least: float, most: float, unit: str) -> float:
-    allowed = f"give {unit} from {least:g} to {most:.0f}, for example 30"
+def _read_amount(given: Given, least: float, most: float, unit: str, example: str) -> float:
+    allowed = f"give {unit} from {least:g} to {most:.0f}, for example {example}"
     text = given.text.strip()
     if not _SECONDS.fullmatch(text):
         raise ConfigError(f"{given.source}: {_shown(given.text)} is not a number; {allowed}")
     value = float(text)
     if not least <= value <= most:
         raise ConfigError(f"{given.source}: {_shown(given.text)} is out of range; {allowed}")
-    return value
+    return value + 0.0  # makes 0.0 of -0.0
+
+
+def _read_check_count(given: Given) -> int:
+    return _read_whole(given, 1, MAX_CHECK_COUNT, "a whole number", "3")
+
+
+def _read_output_bytes(given: Given) -> int:
+    return _read_whole(given, 0, MAX_OUTPUT_BYTES, "bytes", "4096")
+
+
+def _read_whole(given: Given, least: int, most: int, what: str, example: str) -> int:
+    allowed = f"give {what} from {least} to {most}, for example {example}"
+    text = given.text.strip()
+    if not _NUMBER.fullmatch(text):
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is not a whole number; {allowed}")
+    if not least <= int(text) <= most:
+        raise ConfigError(f"{given.source}: {_shown(given.text)} is out of range; {allowed}")
+    return int(text)
 
 
 def _read_flag(given: Given) -> bool:

@@ -213,7 +213,7 @@ class Member:
     ) -> int:
         """Start with these listening sockets, live, and end in good order; the exit status."""
         if self._output is not None:
-            make_runner = self._output.guardian_of
+            make_runner = self._output.make_guardian
         self._guardian = make_runner(
             listeners=[sock.fileno() for sock in sockets],
             stop_timeout_s=self._config.stop_timeout_s,

@@ -12,10 +12,11 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Final
 
-from ha_heartbeat.shell.guardian import Event, Guardian
+from ha_heartbeat.shell.guardian import Guardian
+from ha_heartbeat.shell.runner import MakeRunner
 
 PIPE_BYTES: Final = 1024 * 1024
 CHUNK_BYTES: Final = 65536
@@ -33,27 +34,11 @@ class Output:
         self._pipes = [_pipe(), _pipe()]
         self._threads: list[threading.Thread] = []
 
-    def guardian_of(
-        self,
-        *,
-        listeners: Sequence[int],
-        stop_timeout_s: float,
-        margin_s: float,
-        on_event: Callable[[Event], None],
-        spare: Callable[[], Collection[int]],
-    ) -> Guardian:
-        """A guardian whose runs print into the pipes, and hold their reading ends open."""
+    @property
+    def make_guardian(self) -> MakeRunner:
+        """Makes a guardian whose runs print into the pipes, and hold their reading ends open."""
         (read, stdout), (also_read, stderr) = self._pipes
-        return Guardian(
-            listeners=listeners,
-            stop_timeout_s=stop_timeout_s,
-            margin_s=margin_s,
-            on_event=on_event,
-            spare=spare,
-            stdout=stdout,
-            stderr=stderr,
-            keep_open=(read, also_read),
-        )
+        return partial(Guardian, stdout=stdout, stderr=stderr, keep_open=(read, also_read))
 
     def start(self) -> None:
         """Carry on from now on. Raises RuntimeError when there is no thread to be had."""

@@ -256,16 +256,14 @@ def _read_ask(fields: _Fields) -> Ask:
 
 
 def _read_answer(fields: _Fields) -> Answer:
-    reason = fields.string("reason")
-    if len(reason) > MAX_REASON_CHARS:
-        fields.fail("reason", f"is longer than {MAX_REASON_CHARS} characters")
+    reason = _read_reason(fields)
     return Answer(
         seq=fields.integer("seq", 0, MAX_COUNT),
         to=fields.text("to", MAX_INCARNATION_CHARS),
         view=_read_view(fields.nested("view")),
         vote=fields.boolean("vote"),
         released=fields.boolean("released"),
-        reason=sayable(reason, MAX_REASON_CHARS),
+        reason=reason,
     )
 
 
@@ -289,14 +287,19 @@ def _read_view(fields: _Fields) -> View:
     )
 
 
-def _read_hold(fields: _Fields) -> Hold:
+def _read_reason(fields: _Fields) -> str:
     reason = fields.string("reason")
     if len(reason) > MAX_REASON_CHARS:
         fields.fail("reason", f"is longer than {MAX_REASON_CHARS} characters")
+    return sayable(reason, MAX_REASON_CHARS)
+
+
+def _read_hold(fields: _Fields) -> Hold:
+    reason = _read_reason(fields)
     return Hold(
         number=fields.integer("number", 0, MAX_COUNT),
         on=fields.boolean("on"),
-        reason=sayable(reason, MAX_REASON_CHARS),
+        reason=reason,
         by=fields.text("by", MAX_NAME_CHARS),
         at=fields.span("at", zero=True),
     )
