@@ -188,6 +188,8 @@ class Guard:
         elif now >= min(order.term_at_ns, order.kill_at_ns):
             problem = "the lease is already over"
         else:
+            # Before there is anything to end: this process may be stopped at any moment.
+            self._tree.answer_for(order.kill_at_ns, striking=False)
             try:
                 self._tree.start(order)
             except StartError as reason:

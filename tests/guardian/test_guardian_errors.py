@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from ha_heartbeat.guardian.clock import now_ns
 from ha_heartbeat.guardian.protocol import Ended, Gone, Started, encode
-from tests.guardian.rig import ROOT, Rig, linux_only, marked, shell, wait_for
+from tests.guardian.rig import ROOT, Rig, lease, linux_only, marked, shell, wait_for
 
 Maker = Callable[..., Rig]
 BROKEN = f"""
@@ -19,7 +20,18 @@ def stop_wrongly(guardian, grace_ns):
 main.Guard._limit = stop_wrongly
 main.main()
 """
-TREE = "setsid sleep 600 & setsid sleep 600 & echo; wait"
+STOPPED_AFTER_FORK = f"""
+import os, signal, sys
+sys.path.insert(0, {ROOT!r})
+from ha_heartbeat.guardian import linux, main
+start = linux.LinuxTree.start
+def start_and_stand_still(tree, order):
+    start(tree, order)
+    os.kill(os.getpid(), signal.SIGSTOP)
+linux.LinuxTree.start = start_and_stand_still
+main.main()
+"""
+TREE = "echo; setsid sleep 600 & setsid sleep 600 & wait"
 
 
 @linux_only
@@ -38,6 +50,18 @@ def test_an_unexpected_error_kills_the_tree_and_is_one_sentence(
         "\nha-heartbeat guardian: an unexpected error, so it kills its runs: "
         "RuntimeError: as planned\n"
     )
+
+
+@linux_only
+def test_a_guardian_that_stands_still_right_after_the_fork_has_answered_for_it_before(
+    rig: Maker, mark: str
+) -> None:
+    times = lease(0.6, 0.8)
+    member = rig("linux", program=STOPPED_AFTER_FORK)
+    member.say(shell("exec sleep 600", **times))
+    wait_for(lambda: len(marked(mark)) == 3)  # guardian, keeper and run
+    wait_for(lambda: not marked(mark))
+    assert now_ns() >= times["kill_at_ns"]
 
 
 @pytest.mark.parametrize("garbage", [b"\xff" * 8, b"\0\0\0\x04what", encode(Gone(1))])
