@@ -70,13 +70,13 @@ class Config:
     """What one member was started with. The values below are the only table of defaults.
 
     Spans are seconds in MIN_SPAN_S..MAX_SPAN_S (`wait_for_serversocket_s` and `fallback_delay_s`
-    may be 0, and so may `run_timeout_s`: no limit); `check_count`
-    is in 1..MAX_CHECK_COUNT. `command` has one element, a shell command, or several, a program and
-    its arguments. `fence` is a shell command, "" for none. The journal keeps entries of the last
-    `journal_days` days, at most `journal_mib` MiB of them, and of each run the last
-    `journal_output_bytes` of its output (0: the command has the member's own output). Given as "",
-    `member` becomes the local address and `state_dir` the platform's own place, so that neither is
-    empty in a Config.
+    may be 0, and so may `run_timeout_s`: no limit); `check_count` and `check_failures` are in
+    1..MAX_CHECK_COUNT, and so is `max_failures`, or 0: no limit. `command` has one element, a shell
+    command, or several, a program and its arguments. `fence` and `check` are shell commands, "" for
+    none. The journal keeps entries of the last `journal_days` days, at most `journal_mib` MiB of
+    them, and of each run the last `journal_output_bytes` of its output (0: the command has the
+    member's own output). Given as "", `member` becomes the local address and `state_dir` the
+    platform's own place, so that neither is empty in a Config.
 
     Raises ConfigError when two of the values contradict each other.
     """
@@ -96,6 +96,11 @@ class Config:
     fallback_delay_s: float = 0.0
     stop_timeout_s: float = 10.0
     run_timeout_s: float = 0.0
+    max_failures: int = 0
+    check: str = ""
+    check_interval_s: float = 10.0
+    check_timeout_s: float = 10.0
+    check_failures: int = 3
     service: str = "default"
     member: str = ""
     state_dir: str = ""
@@ -148,6 +153,10 @@ class Config:
             stop_timeout_s=self.stop_timeout_s,
             run_timeout_s=self.run_timeout_s or math.inf,
             fallback_delay_s=self.fallback_delay_s,
+            max_failures=self.max_failures,
+            has_check=bool(self.check),
+            check_interval_s=self.check_interval_s,
+            check_failures=self.check_failures,
             takeover=self.takeover,
             distrust_refused=self.distrust_refused,
             has_fence=bool(self.fence),
@@ -172,14 +181,25 @@ def make_config(given: Mapping[str, Given], command: Sequence[str]) -> Config:
     and KeyError for a name that is no field of Config.
     """
     values: dict[str, Any] = {name: _READERS[name](text) for name, text in given.items()}
+    _refuse_what_does_nothing(given, values)
+    if "witness" in given:
+        _let_the_witness_decide(given, values)
+    return Config(command=tuple(command), **values)
+
+
+def _refuse_what_does_nothing(given: Mapping[str, Given], values: Mapping[str, Any]) -> None:
+    """An option that another one would have to go with was meant to do something."""
     if values.get("fallback_delay_s") and not values.get("fallback"):
         raise ConfigError(
             f"{given['fallback_delay_s'].source}: without -f/--fallback the role is not given "
             "back, so there is nothing to delay; add -f, or leave this option out"
         )
-    if "witness" in given:
-        _let_the_witness_decide(given, values)
-    return Config(command=tuple(command), **values)
+    for name in ("check_interval_s", "check_timeout_s", "check_failures"):
+        if name in values and not values.get("check"):
+            raise ConfigError(
+                f"{given[name].source}: there is no health check that it could be about; "
+                "give one with --check, or leave this option out"
+            )
 
 
 def _let_the_witness_decide(given: Mapping[str, Given], values: dict[str, Any]) -> None:
@@ -315,8 +335,9 @@ def _read_amount(given: Given, least: float, most: float, unit: str, example: st
     return value + 0.0  # makes 0.0 of -0.0
 
 
-def _read_check_count(given: Given) -> int:
-    return _read_whole(given, 1, MAX_CHECK_COUNT, "a whole number", "3")
+def _counted(least: int) -> Callable[[Given], int]:
+    """Make a reader of whole numbers from `least` to MAX_CHECK_COUNT."""
+    return lambda given: _read_whole(given, least, MAX_CHECK_COUNT, "a whole number", "3")
 
 
 def _read_output_bytes(given: Given) -> int:
@@ -370,13 +391,18 @@ def _read_name(given: Given) -> str:
     return text
 
 
-def _read_fence(given: Given) -> str:
-    if not given.text.strip():
-        raise ConfigError(
-            f"{given.source}: the command is empty; leave the option out or give a shell command "
-            "that turns the peer off and exits with 0 only when it is off"
-        )
-    return given.text
+def _shell_command(meaning: str) -> Callable[[Given], str]:
+    """Make a reader of shell commands; `meaning` says what such a command does."""
+
+    def read(given: Given) -> str:
+        if not given.text.strip():
+            raise ConfigError(
+                f"{given.source}: the command is empty; leave the option out or give a shell "
+                f"command that {meaning}"
+            )
+        return given.text
+
+    return read
 
 
 def _read_witness(given: Given) -> str:
@@ -406,18 +432,23 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "local": read_address,
     "remote": read_address,
     "interval_test_s": _read_span,
-    "check_count": _read_check_count,
+    "check_count": _counted(1),
     "interval_commands_s": _read_span,
     "wait_for_serversocket_s": _read_wait,
     "mode": _choice(Mode),
     "fallback": _read_flag,
     "takeover": _choice(TakeoverPolicy),
     "distrust_refused": _read_flag,
-    "fence": _read_fence,
+    "fence": _shell_command("turns the peer off and exits with 0 only when it is off"),
     "witness": _read_witness,
     "fallback_delay_s": _read_wait,
     "stop_timeout_s": _read_span,
     "run_timeout_s": _read_wait,
+    "max_failures": _counted(0),
+    "check": _shell_command("exits with 0 only when the service is well"),
+    "check_interval_s": _read_span,
+    "check_timeout_s": _read_span,
+    "check_failures": _counted(1),
     "service": _read_name,
     "member": _read_name,
     "state_dir": _read_directory,

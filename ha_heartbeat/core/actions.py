@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ha_heartbeat.core import evidence, schedule, votes, watch, witness
+from ha_heartbeat.core import evidence, health, orders, schedule, votes, watch, witness
 from ha_heartbeat.core.state import FOREVER, NEVER, LinkState, State
 from ha_heartbeat.core.types import (
     Event,
@@ -62,8 +62,8 @@ def take_over_granted(s: State, e: Event, now: float) -> None:
     peer = s.peer.member if s.peer is not None else s.settings.peer
     if s.grant is Evidence.RELEASED:
         stopped = s.peer is not None and s.peer.phase is Phase.STOPPED
-        if s.fallback and s.peer is not None and not stopped:
-            # A preferred peer gives the role away only because an operator moved it.
+        if s.fallback and s.peer is not None and s.peer.fit and not stopped:
+            # A preferred peer that does well gives it away only because an operator moved it.
             s.moved_from = s.peer.incarnation
         how = "said goodbye" if stopped else "gave the role away"
         why = f"{peer} {how}: its command has ended."
@@ -131,6 +131,7 @@ def _become_worker(s: State, now: float, proof: Evidence, why: str) -> None:
         s.said |= {"peer-gone"}  # that nobody supervises follows from what is said here
     s.say(Level.INFO, f"{why} Becoming worker, epoch {s.epoch}.")
     votes.keep_lease(s, now)
+    health.begin(s, now)
     schedule.start_at_once(s, now)
     schedule.due(s, now)
     watch.reserve_epoch(s)
@@ -144,6 +145,7 @@ def _become_worker(s: State, now: float, proof: Evidence, why: str) -> None:
 def lapse(s: State, e: Event, now: float) -> None:
     """The lease ran out: whoever was paused so long must ask before it goes on."""
     schedule.rest(s)
+    _end_term(s, now)
     s.looking_since = now
     s.abstain_until = now + votes.kept_s(s.settings.lease_s)
     if s.settings.has_witness:
@@ -355,6 +357,34 @@ def say_fallback_waits(s: State, e: Event, now: float) -> None:
         )
 
 
+def begin_giving_up(s: State, e: Event, now: float) -> None:
+    """The command does badly here and the peer is fit: end it, and let the peer try."""
+    schedule.rest(s)
+    s.gave_up = health.complaint(s)
+    peer = s.peer.member if s.peer is not None else s.settings.peer
+    s.say(Level.WARNING, f"{s.gave_up}: handing over to {peer}.")
+    end_tree(s, e, now)
+
+
+def say_failing(s: State, e: Event, now: float) -> None:
+    """The command does badly here, and nobody is there that may do better."""
+    if not s.settings.peer:
+        why = "there is no peer"
+    elif s.paused:
+        why = orders.pause_in_words(s)
+    elif s.peer is None or s.peer.phase is Phase.STOPPED:
+        why = f"{s.settings.peer} is not up"
+    elif not s.peer.fit:
+        why = f"{s.peer.member} is held down, since it failed there, too"
+    else:
+        why = f"{s.peer.member} is not ready"
+    s.say_once(
+        "failing",
+        Level.WARNING,
+        f"{health.complaint(s)}, but {why}: staying worker, epoch {s.epoch}.",
+    )
+
+
 def end_long_run(s: State, e: Event, now: float) -> None:
     """The run, and with it what earlier ones left behind: the tree is ended as a whole."""
     s.run_timed_out = True
@@ -378,6 +408,7 @@ def release(s: State, e: Event, now: float) -> None:
     """Nothing of the tree is alive: the role goes to the peer in one message."""
     s.worker_since = NEVER
     s.give_up_at = FOREVER
+    _end_term(s, now)
     peer = s.peer.member if s.peer is not None else s.settings.peer
     s.say(Level.INFO, f"The command has ended here. Gave the role to {peer}; supervising it.")
     inform(s, now, released=True)
@@ -392,6 +423,7 @@ def undo_hand_over(s: State, e: Event, now: float) -> None:
 def keep_role(s: State, now: float, why: str) -> None:
     """Go on as worker, as if nothing had been handed over; `why` begins the line of the log."""
     s.give_up_at = FOREVER
+    s.gave_up = ""
     s.next_run_at = now
     s.say(Level.WARNING, f"{why}, staying worker, epoch {s.epoch}.")
     votes.keep_lease(s, now)
@@ -405,6 +437,7 @@ def keep_role(s: State, now: float, why: str) -> None:
 def step_down(s: State, e: Event, now: float) -> None:
     """Of two workers that meet, the one with the lower epoch ends: the other took over later."""
     schedule.rest(s)
+    _end_term(s, now)
     note_overlap(s, e, now)
     peer = s.peer
     if peer is not None:
@@ -479,6 +512,13 @@ def say_goodbye(s: State, e: Event, now: float) -> None:
 
 
 # -- shared ----------------------------------------------------------------------------------------
+
+
+def _end_term(s: State, now: float) -> None:
+    """The role goes: if it does because the command did badly, it must not come back at once."""
+    if s.gave_up or health.is_failing(s):
+        s.gave_up = ""
+        health.hold_down(s, now)
 
 
 def inform(s: State, now: float, *, released: bool = False) -> None:

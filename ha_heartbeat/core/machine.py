@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ha_heartbeat.core import actions, evidence, orders, schedule, votes, watch, witness
+from ha_heartbeat.core import actions, evidence, health, orders, schedule, votes, watch, witness
 from ha_heartbeat.core.state import FOREVER, LEASED, NEVER, RUNNING, WATCHING, Op, State, terms
 from ha_heartbeat.core.table import TABLE, Kind
 from ha_heartbeat.core.types import (
     Answered,
     Asked,
+    CheckDone,
     Connected,
     Effect,
     Event,
@@ -128,7 +129,9 @@ class Core:
         s = self.state
         phase = s.phase
         if phase is Phase.WORKER or phase is Phase.HANDING_OVER:
-            due = schedule.wake_at(s) if phase is Phase.WORKER else s.give_up_at
+            due = s.give_up_at
+            if phase is Phase.WORKER:
+                due = min(schedule.wake_at(s), health.wake_at(s))
             if s.settings.has_witness and s.now <= s.lease_until:
                 due = min(due, s.lease_until + AFTER_S)
             return min(s.next_check_at, due)
@@ -179,6 +182,7 @@ def _tick(s: State, e: Tick, now: float, chance: float) -> Kind | None:
     elif witness.may_claim(s, now):
         witness.ask(s, now)
     schedule.due(s, now)
+    health.due(s, now)
     return Kind.TICK
 
 
@@ -261,6 +265,10 @@ def _fence_done(s: State, e: FenceDone, now: float, chance: float) -> Kind | Non
     return Kind.FENCE_DONE
 
 
+def _check_done(s: State, e: CheckDone, now: float, chance: float) -> Kind | None:
+    return Kind.CHECKED if health.checked(s, e, now) else None
+
+
 def _witness_read(s: State, e: WitnessRead, now: float, chance: float) -> Kind | None:
     if e.record is not None:
         watch.learn_epoch(s, e.record.epoch)
@@ -330,6 +338,7 @@ NOTE: Final[dict[type, Callable[[State, Any, float, float], Kind | None]]] = {
     Expired: _expired,
     GuardianLost: _guardian_lost,
     FenceDone: _fence_done,
+    CheckDone: _check_done,
     WitnessRead: _witness_read,
     WitnessSwapped: _witness_swapped,
     WitnessConflict: _witness_conflict,

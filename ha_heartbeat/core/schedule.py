@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ha_heartbeat.core import health
 from ha_heartbeat.core.state import FOREVER, NEVER, State
 from ha_heartbeat.core.types import (
     Level,
@@ -80,6 +81,8 @@ def failed(s: State, e: RunFailed, now: float) -> bool:
     text = f"Run {e.run} could not be started: {e.reason.rstrip('.')}."
     s.say(Level.CHECK if s.run_failing else Level.ERROR, text)
     s.run_failing = True
+    if s.phase is Phase.WORKER:
+        health.count_run(s, now, failed=True)
     _plan(s, now)
     return True
 
@@ -114,6 +117,8 @@ def _tell_outcome(s: State, e: RunEnded, now: float) -> None:
     left = f", leaving {_processes(e.leftovers)} behind" if e.leftovers else ""
     text = f"Run {e.run} ended after {now - s.run_started_at:.3f} s: {how}{left}."
     failing = s.run_timed_out or e.status != 0 or e.signal != 0
+    if s.phase is Phase.WORKER and (s.run_timed_out or not s.ending):
+        health.count_run(s, now, failed=failing)
     if failing != s.run_failing and s.phase is Phase.WORKER:
         s.run_failing = failing
         again = "" if failing else " It succeeds again."

@@ -145,6 +145,17 @@ class State:
     leftovers: int = 0
     ending: bool = False  # StopTree or KillTree was asked for and TreeGone is awaited
 
+    # how the command does (health)
+    check_running: bool = False
+    check_epoch: int = 0  # the term that it was asked for in
+    health_check_at: float = FOREVER
+    failed_checks: int = 0  # in a row
+    failed_runs: int = 0  # in a row
+    gave_up: str = ""  # what was wrong when a hand-over for it was begun
+    well_since: float = FOREVER  # since when something has succeeded and nothing failed
+    hold_downs: int = 0
+    unfit_until: float = NEVER
+
     # the fence command (actions)
     fence_started_at: float = NEVER
     fence_running: bool = False
@@ -243,6 +254,7 @@ def view(s: State, now: float) -> View:
         now - s.worker_since if s.phase in HOLDING else 0.0,
         s.overlap_s,
         s.overlap_epoch,
+        now >= s.unfit_until,
         s.terms,
         s.hold,
     )

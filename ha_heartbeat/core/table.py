@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from ha_heartbeat.core import actions as do
-from ha_heartbeat.core import evidence, obey, orders, schedule, votes, witness
+from ha_heartbeat.core import evidence, health, obey, orders, schedule, votes, witness
 from ha_heartbeat.core.state import NEVER, LinkState, State, view
 from ha_heartbeat.core.types import (
     Answered,
@@ -39,6 +39,7 @@ class Kind(StrEnum):
     TREE_GONE = "nothing of the tree is alive"
     EXPIRED = "the guardian ended the tree at its deadline"
     FENCE_DONE = "the fence command ended"
+    CHECKED = "a health check of the command ended"
     RECORD = "the witness was read"
     ELECTED = "the witness has voted for this member"
     STOP = "the operator asks to stop"
@@ -223,8 +224,23 @@ def fallback_due(s: State, e: Event, now: float) -> bool:
 
 
 def fallback_possible(s: State) -> bool:
-    """Whether the preferred peer supervises us, hears and answers, and nobody has paused."""
-    return s.prefers_peer and not orders.hand_over_objection(s)
+    """Whether the preferred peer supervises us and is fit, and nobody has paused."""
+    return s.prefers_peer and peer_is_ready(s)
+
+
+def failing_and_peer_fit(s: State, e: Event, now: float) -> bool:
+    """The command does badly here, and the peer is there and not held down."""
+    return health.is_failing(s) and peer_is_ready(s)
+
+
+def failing(s: State, e: Event, now: float) -> bool:
+    """The command does badly here."""
+    return health.is_failing(s)
+
+
+def peer_is_ready(s: State) -> bool:
+    """Whether a role that was given to the peer now would arrive, and could be kept there."""
+    return s.peer is not None and s.peer.fit and not orders.hand_over_objection(s)
 
 
 def fallback_too_early(s: State, e: Event, now: float) -> bool:
@@ -359,6 +375,20 @@ CLAIM = Row(
 )
 TOO_LATE = stay("the phase is another one by now: the vote is let go when it is found unused")
 RECORD_IS_NOTED = stay("the record is noted; each check renews it or sees whether it is free")
+HAND_OVER_FAILING = Row(
+    failing_and_peer_fit,
+    Phase.HANDING_OVER,
+    do.begin_giving_up,
+    "the peer may do better; this member is held down then, longer each time, so that the role "
+    "does not go to and fro",
+)
+STAY_FAILING = Row(
+    failing,
+    None,
+    do.say_failing,
+    "the peer would do no better: a worker that fails is not worse than none",
+)
+OLD_CHECK = stay("the check was of a term that is over")
 GOODBYE = Row(
     always,
     Phase.STOPPED,
@@ -498,6 +528,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.TREE_GONE: (LOOK_AGAIN,),
         Kind.EXPIRED: (LOOK_AGAIN,),
         Kind.FENCE_DONE: (stay("the fence was started before the lease lapsed: it is outdated"),),
+        Kind.CHECKED: (OLD_CHECK,),
         Kind.RECORD: (
             CLAIM,
             Row(
@@ -540,6 +571,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.TREE_GONE: (LOOK_AGAIN,),
         Kind.EXPIRED: (LOOK_AGAIN,),
         Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
+        Kind.CHECKED: (OLD_CHECK,),
         Kind.RECORD: (
             CLAIM,
             Row(another_holds_record, None, do.note_record, "its holder renews it"),
@@ -601,6 +633,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
                 "a fence that failed proves nothing; it is tried again after a lease",
             ),
         ),
+        Kind.CHECKED: (OLD_CHECK,),
         Kind.RECORD: (PAUSED_FENCE, *FENCED, stay("the fence command is running")),
         Kind.ELECTED: (PAUSED, ELECTED, TOO_LATE),
         Kind.STOP: (GOODBYE,),
@@ -627,6 +660,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
                 obey.begin_switchover,
                 "an operator asked the supervisor for it, which can take the role",
             ),
+            HAND_OVER_FAILING,
             Row(
                 fallback_due_and_idle,
                 Phase.SUPERVISOR,
@@ -674,7 +708,16 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
             stay("the record is renewed with each check, or claimed when it is free"),
         ),
         Kind.ELECTED: (stay("worker by another vote meanwhile; this one is as good"),),
-        Kind.RUN_ENDED: (stay("the next run starts at its tick"),),
+        Kind.RUN_ENDED: (
+            HAND_OVER_FAILING,
+            STAY_FAILING,
+            stay("the next run starts at its tick"),
+        ),
+        Kind.CHECKED: (
+            HAND_OVER_FAILING,
+            STAY_FAILING,
+            stay("the command is well, or has not failed often enough in a row"),
+        ),
         Kind.TREE_GONE: (
             Row(always, None, do.forget_run, "the role is still ours; runs start at their ticks"),
         ),
@@ -746,6 +789,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         ),
         Kind.TREE_GONE: (RELEASE,),
         Kind.EXPIRED: (LAPSE, RELEASE),
+        Kind.CHECKED: (stay("the hand-over goes on, whatever the last check says"),),
         Kind.RECORD: (stay("the hand-over goes on, whoever holds the record"),),
         Kind.ELECTED: (TOO_LATE,),
         Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
@@ -774,6 +818,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.EXPIRED: (
             Row(always, Phase.SUPERVISOR, do.stepped_down, "nothing of the tree is alive"),
         ),
+        Kind.CHECKED: (OLD_CHECK,),
         Kind.RECORD: (stay("the tree is ending, whoever holds the record"),),
         Kind.ELECTED: (TOO_LATE,),
         Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
@@ -790,6 +835,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.RUN_ENDED: (stay("the run ended, but perhaps not all of its tree"),),
         Kind.TREE_GONE: (GOODBYE,),
         Kind.EXPIRED: (GOODBYE,),
+        Kind.CHECKED: (OLD_CHECK,),
         Kind.RECORD: (stay("the tree is ending, whoever holds the record"),),
         Kind.ELECTED: (TOO_LATE,),
         Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),

@@ -54,7 +54,8 @@ class Settings(NamedTuple):
     `peer` is the address of the peer, "" for a member that competes for the witness alone;
     `local` is its own. All spans are seconds > 0; `check_count` >= 1; `rank` is 0 or 1 and differs
     between the two members, so that the epochs they choose never collide. `run_timeout_s` is
-    infinite where a run has no limit; `fallback_delay_s` may be 0.
+    infinite where a run has no limit; `fallback_delay_s` may be 0. `check_interval_s` and
+    `check_failures` are of the health check; `max_failures` is 0 where runs may always fail.
     """
 
     member: str
@@ -69,6 +70,10 @@ class Settings(NamedTuple):
     stop_timeout_s: float
     run_timeout_s: float
     fallback_delay_s: float
+    max_failures: int
+    has_check: bool
+    check_interval_s: float
+    check_failures: int
     takeover: TakeoverPolicy
     distrust_refused: bool
     has_fence: bool
@@ -124,8 +129,8 @@ class View(NamedTuple):
     `epoch` is the last that it was worker under, 0 if it never was, and `epoch_seen` the highest it
     knows of; `worker_for_s` is how long it has been worker, 0 when it is not. `overlap_s` is for
     how long, at most, it was worker at the same time as the worker of `overlap_epoch`, to which it
-    gave way; 0 if there was none. `hold` is the latest order to pause or to
-    resume that it knows.
+    gave way; 0 if there was none. `fit` is false while it is held down, because the command did
+    badly there. `hold` is the latest order to pause or to resume that it knows.
     """
 
     member: str
@@ -141,6 +146,7 @@ class View(NamedTuple):
     worker_for_s: float
     overlap_s: float
     overlap_epoch: int
+    fit: bool
     terms: Terms
     hold: Hold = NO_HOLD
 
@@ -318,6 +324,13 @@ class FenceDone(NamedTuple):
     detail: str
 
 
+class CheckDone(NamedTuple):
+    """The health check asked for by `RunCheck` has ended; `detail` is how, for the log."""
+
+    succeeded: bool
+    detail: str
+
+
 class WitnessRead(NamedTuple):
     """The witness answered read `op`: `record` in `version`, or None and "" if it has none."""
 
@@ -396,6 +409,7 @@ Event: TypeAlias = (
     | Expired
     | GuardianLost
     | FenceDone
+    | CheckDone
     | WitnessRead
     | WitnessSwapped
     | WitnessConflict
@@ -467,6 +481,10 @@ class KillTree(NamedTuple):
 
 class RunFence(NamedTuple):
     """Run the operator's fence command against the peer; report `FenceDone`."""
+
+
+class RunCheck(NamedTuple):
+    """Run the health check of the command; report `CheckDone`."""
 
 
 class ReadWitness(NamedTuple):
@@ -555,6 +573,7 @@ Effect: TypeAlias = (
     | StopTree
     | KillTree
     | RunFence
+    | RunCheck
     | ReadWitness
     | SwapWitness
     | Remember

@@ -38,10 +38,14 @@ def kept_s(lease_s: float) -> float:
 def goes_first(a: View, b: View) -> tuple[bool, str]:
     """Whether `a` goes before `b` when nobody runs, and the reason.
 
-    Both members apply this to the same two views, so they agree without another round: WORKER mode
-    first, then away from the one that prefers its peer (--fallback), then by member name. With
-    --fallback on both sides it contradicts itself, and decides nothing.
+    Both members apply this to the same two views, so they agree without another round: one that is
+    fit before one that is held down, because the command did badly there; WORKER mode first; then
+    away from the one that prefers its peer (--fallback); then by member name. With --fallback on
+    both sides it contradicts itself, and decides nothing.
     """
+    if a.fit is not b.fit:
+        first = a if a.fit else b
+        return first is a, f"{first.member} goes first: the command failed on its peer"
     if a.mode is not b.mode:
         first = a if a.mode is Mode.WORKER else b
         return first is a, f"{first.member} goes first: it was started in WORKER mode"

@@ -28,7 +28,6 @@ from ha_heartbeat.shell.desk import Desk
 from ha_heartbeat.shell.disk import Disk
 from ha_heartbeat.shell.errors import StartError
 from ha_heartbeat.shell.exchange import Exchange
-from ha_heartbeat.shell.fence import Fence
 from ha_heartbeat.shell.guardian import Event as GuardianEvent
 from ha_heartbeat.shell.guardian import Guardian, GuardianError, Lost
 from ha_heartbeat.shell.link import Link
@@ -39,6 +38,7 @@ from ha_heartbeat.shell.notify import Notifier, take
 from ha_heartbeat.shell.recorder import Recorder
 from ha_heartbeat.shell.resolve import resolve_now
 from ha_heartbeat.shell.runner import MakeRunner, Runner
+from ha_heartbeat.shell.shell_command import ShellCommand
 from ha_heartbeat.shell.state import StateFile, directory_of
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 
 StopOn: TypeAlias = Callable[[Callable[[], object]], AbstractContextManager[None]]
 """Has a stop of the member call a function for as long as the context lasts."""
+
+FENCE_LIMIT_S: Final = 60.0
+"""How long a fence command may take; what has not ended by then has failed."""
+
 RETRY_S: Final = 1.0
 """How often what could not be written, to the state file or to stderr, is tried again."""
 
@@ -170,7 +174,10 @@ class Member:
         self._control = Control(self._directory, self._desk.handlers)
         self._timer: asyncio.TimerHandle | None = None
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._fence = Fence(config, self.tell)
+        self._fence = ShellCommand(config, config.fence, FENCE_LIMIT_S, self._fence_ended)
+        self._check = ShellCommand(
+            config, config.check, config.check_timeout_s, self._check_ended, quiet=True
+        )
         # Without a peer the port is a lock and nothing more: nobody is answered on it.
         self._link = self._make_link(config.remote) if config.remote else None
         self._exchange = self._make_exchange(self._link) if self._link is not None else None
@@ -219,7 +226,7 @@ class Member:
             stop_timeout_s=self._config.stop_timeout_s,
             margin_s=kill_margin_s(self._core.state.settings.lease_s),
             on_event=self._hear_guardian,
-            spare=self._fence.pids,
+            spare=lambda: (*self._fence.pids(), *self._check.pids()),
         )
         try:
             await self._guardian.start()
@@ -260,6 +267,7 @@ class Member:
         if self._link is not None:
             self._link.close_listeners()
         self._fence.close()
+        self._check.close()
         self._memory.flush()
         if self._output is not None:
             self._output.close()
@@ -312,6 +320,12 @@ class Member:
             return self._core.wake_at() == float("inf")
         late_s = asyncio.get_running_loop().time() - self._timer.when()
         return late_s < self._notifier.half_s
+
+    def _fence_ended(self, succeeded: bool, detail: str) -> None:
+        self.tell(core.FenceDone(succeeded, detail))
+
+    def _check_ended(self, succeeded: bool, detail: str) -> None:
+        self.tell(core.CheckDone(succeeded, detail))
 
     def _hear_link(self, event: core.Event) -> None:
         self.tell(event)
@@ -373,6 +387,9 @@ class Member:
     def _run_fence(self, effect: core.RunFence) -> None:
         self._fence.run()
 
+    def _run_check(self, effect: core.RunCheck) -> None:
+        self._check.run()
+
     def _read_witness(self, effect: core.ReadWitness) -> None:
         if self._witness is not None:
             self._witness.read(effect)
@@ -421,6 +438,7 @@ DO: Final[dict[type, Callable[[Member, Any], None]]] = {
     core.StopTree: Member._stop_tree,
     core.KillTree: Member._kill_tree,
     core.RunFence: Member._run_fence,
+    core.RunCheck: Member._run_check,
     core.ReadWitness: Member._read_witness,
     core.SwapWitness: Member._swap_witness,
     core.Remember: Member._remember,

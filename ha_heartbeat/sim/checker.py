@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ha_heartbeat.core import health
 from ha_heartbeat.core.types import Evidence, Phase, RoleChanged, TakeoverPolicy
 from ha_heartbeat.core.votes import check_period_s, relied_on_s
 
@@ -29,9 +30,11 @@ class Checker:
     - With a witness that was always in reach and never wiped, every epoch is above all that it was
       told of, by whichever member.
     - Liveness: `World.bound_s` after everything was healed (four leases, four stop timeouts, six
-      intervals, the delay of a fallback and a second), one member is worker and the others
-      supervise it; then, while nothing else happens, the role does not move. Only
+      intervals, the delay of a fallback, the longest hold-down and a second), one member is worker
+      and the others supervise it; then, while nothing else happens, the role does not move. Only
       `fail_liveness` speaks of these.
+    - While the command does badly on one member or on both, the role moves no more often than ever
+      longer hold-downs allow, and in the end it is on the one where the command does well.
     """
 
     def __init__(self, world: World, hosts: int) -> None:
@@ -164,6 +167,8 @@ class Checker:
                 return False
             if s.paused or (s.phase is Phase.WORKER and s.fallback and self._falls_back(host)):
                 return False  # it has to be resumed, or a hand-over is due
+            if s.phase is Phase.WORKER and health.is_failing(s):
+                return False  # the same
             if host.clock.local(self.world.now) <= s.switch_until:
                 return False  # the operator has asked for one
             heard_at = s.heard_at if s.settings.peer else s.read_at
@@ -185,6 +190,13 @@ class Checker:
         """Whether the role goes to the preferred peer, unless it was moved away from this life."""
         peer, core = host.peer.core, host.core
         return peer is None or core is None or core.state.moved_from != peer.state.incarnation
+
+    def well_one_works(self, ill: Host) -> None:
+        """The command does badly on one of two for long: the role is with the other."""
+        if ill.settings.fallback or ill.peer.settings.fallback:
+            return  # it is given back, and fails again, ever more seldom
+        if ill.core is not None and ill.core.state.phase is Phase.WORKER:
+            self.fail_liveness(f"{ill.settings.member} is worker, where the command does badly")
 
     def fail(self, what: str) -> None:
         """Raise the violation."""

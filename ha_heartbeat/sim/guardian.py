@@ -83,7 +83,8 @@ class Guardian:
         run, self.run = self.run, ""
         if self.host.world.rng.random() < self.command.leaves:
             self.leftovers += 1
-        self.host.tell(RunEnded(run, 0, 0, self.leftovers))
+        status = 1 if self.host.ill else 0
+        self.host.tell(RunEnded(run, status, 0, self.leftovers))
 
     def extend(self, term_at: float, kill_at: float) -> None:
         """Move the deadline (the host's clock)."""

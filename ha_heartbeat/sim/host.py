@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ha_heartbeat.core import health
 from ha_heartbeat.core.machine import Core
 from ha_heartbeat.core.types import (
     NO_HOLD,
     Answered,
     Asked,
+    CheckDone,
     Connect,
     Disconnect,
     Event,
@@ -26,6 +28,7 @@ from ha_heartbeat.core.types import (
     Remember,
     Replied,
     RoleChanged,
+    RunCheck,
     RunFence,
     RunRequested,
     Say,
@@ -77,10 +80,19 @@ class Host:
         self.restart_wanted = False
         self.stop_sent = False
         self.fencing = False
+        self.ill = False  # the command does badly here
         self.witness_op = 0  # the last question to the witness that has ended
         self.orphans = False  # alive with no guardian
         self.booted_at = 0.0
         self.struck_at = 0.0  # when it last was not up, or could not reach the witness
+
+    @property
+    def held_down_s(self) -> float:
+        """For how long it may be held down next, or is now."""
+        if self.core is None or not self.world.can_be_ill:
+            return 0.0
+        hold_downs = min(self.core.state.hold_downs, health.DOUBLINGS)
+        return health.least_hold_down_s(self.settings) * 2.0**hold_downs
 
     # -- life and death ----------------------------------------------------------------------------
 
@@ -435,6 +447,16 @@ class Host:
             self.fencing = False
             self.tell(FenceDone(works, f"exit status {0 if works else 1}"))
 
+    def _check(self, effect: RunCheck) -> None:
+        """It ends at once, or after an interval or so; by then the command may do otherwise."""
+        takes_s = self.world.rng.choice((0.0, 1.2)) * self.world.rng.random()
+        ends_at = self.world.now + takes_s * self.settings.check_interval_s
+        self.world.timeline.at(ends_at, self._checked, self.life)
+
+    def _checked(self, life: int) -> None:
+        if life == self.life:
+            self.tell(CheckDone(not self.ill, f"exit status {int(self.ill)}"))
+
     def _read_witness(self, effect: ReadWitness) -> None:
         self.world.witness.read(self, effect.op)
 
@@ -471,6 +493,7 @@ DO: dict[type, Callable[[Host, Any], None] | None] = {
     StopTree: Host._stop_tree,
     KillTree: Host._kill_tree,
     RunFence: Host._fence,
+    RunCheck: Host._check,
     ReadWitness: Host._read_witness,
     SwapWitness: Host._swap_witness,
     Remember: Host._remember,

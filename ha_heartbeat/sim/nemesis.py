@@ -43,6 +43,8 @@ class Nemesis:
         orders = (self.switch_over, self.switch_over, self.pause, self.run_now)
         pair = between + orders
         self.faults = alone + (pair if world.hosts[0].settings.peer else (self.pause, self.run_now))
+        if world.can_be_ill:
+            self.faults += (self.fall_ill, self.fall_ill)
         if world.hosts[0].settings.has_witness and not self.trusty:
             self.faults += (
                 self.cut_off_all,
@@ -105,6 +107,7 @@ class Nemesis:
             host.power_on()
             host.thaw()
             host.end_orphans()
+            host.ill = False
             host.resume()
             host.boot()
         self._end_pauses()
@@ -197,6 +200,13 @@ class Nemesis:
         """The member's process alone stands still."""
         host.stall()
         self._disturb(self._later(host, host.resume))
+
+    def fall_ill(self, host: Host) -> None:
+        """The command does badly here: its health checks fail, and so do its runs."""
+        host.ill = True
+        self._note(f"the command fails on {host.settings.member}")
+        if self.rng.random() < 0.5:
+            self._later(host, lambda: setattr(host, "ill", False))
 
     def cut_both_ways(self, host: Host) -> None:
         """The cable is pulled."""

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from ha_heartbeat.core import (
     actions,
     evidence,
+    health,
     machine,
     schedule,
     table,
@@ -92,6 +93,7 @@ PLACES: Final[dict[str, Any]] = {
     "Witness": Witness,
     "actions": actions,
     "evidence": evidence,
+    "health": health,
     "machine": machine,
     "schedule": schedule,
     "table": table,
@@ -337,6 +339,31 @@ MUTANTS: Final = (
         "founded-epoch",
         "a record founded by one who knows less is founded anew, with the higher epoch",
         ("witness.may_found", "or (is_vacant(record) and record.epoch < s.epoch_seen)", ""),
+    ),
+    # -- the command does badly --------------------------------------------------------------------
+    _mutant(
+        "hold-down",
+        "who hands over because the command does badly does not get the role back at once",
+        ("health.hold_down", "s.unfit_until = now + held_s", "pass"),
+    ),
+    _mutant(
+        "hold-down-grows",
+        "each further hold-down is twice as long",
+        ("health.hold_down_s", "2 ** min(s.hold_downs - 1, DOUBLINGS)", "1"),
+    ),
+    _mutant(
+        "fit-peer",
+        "the role is not handed to a peer that is held down, preferred or not",
+        ("table.peer_is_ready", "and s.peer.fit", ""),
+    ),
+    _mutant(
+        "hold-downs-forgotten",
+        "hold-downs are forgotten only where the command has done well for as long",
+        (
+            "health._does_well",
+            "return goes_on or now - s.well_since >= held_s",
+            "return True",
+        ),
     ),
     # -- epochs ------------------------------------------------------------------------------------
     _mutant(

@@ -35,6 +35,10 @@ def plain_scene(
     stop_timeout_s: float = 10.0,
     run_timeout_s: float = FOREVER,
     fallback_delay_s: float = 0.0,
+    max_failures: int = 0,
+    has_check: bool = False,
+    check_interval_s: float = 10.0,
+    check_failures: int = 3,
     distrust_refused: bool = False,
     has_fence: bool = False,
     has_witness: bool = False,
@@ -57,6 +61,10 @@ def plain_scene(
             stop_timeout_s=stop_timeout_s,
             run_timeout_s=run_timeout_s,
             fallback_delay_s=fallback_delay_s,
+            max_failures=max_failures,
+            has_check=has_check,
+            check_interval_s=check_interval_s,
+            check_failures=check_failures,
             takeover=takeover,
             distrust_refused=distrust_refused,
             has_fence=has_fence,
@@ -78,18 +86,34 @@ def with_options(scene: Scene, rng: Random) -> Scene:
 
     Drawn apart, so that a seed without any of it is the world that it was before there were any.
     """
-    if rng.random() < 0.6:
+    if rng.random() < 0.7:
         return scene
     settings = scene.settings
     interval_s = settings[0].interval_test_s
-    run_timeout_s = interval_s * rng.choice((FOREVER, FOREVER, 0.5, 5.0))
-    fallback_delay_s = interval_s * rng.choice((0.0, 0.5, 3.0))
-    return scene._replace(
-        settings=tuple(
-            s._replace(run_timeout_s=run_timeout_s, fallback_delay_s=fallback_delay_s)
-            for s in settings
-        )
+    model = settings[0]._replace(
+        run_timeout_s=interval_s * rng.choice((FOREVER, FOREVER, 0.5, 5.0)),
+        fallback_delay_s=interval_s * rng.choice((0.0, 0.5, 3.0)),
+        max_failures=rng.choice((0, 0, 1, 3)),
+        has_check=rng.random() < 0.5,
+        check_interval_s=interval_s * rng.choice((0.2, 1.0, 3.0)),
+        check_failures=rng.choice((1, 2, 3)),
     )
+    lasts_s = scene.command.lasts_s * (10 if scene.command.varies else 1)
+    if lasts_s + scene.command.ends_s >= model.run_timeout_s:
+        model = model._replace(max_failures=0)  # else it would do badly everywhere, always
+    taken = {name: getattr(model, name) for name in OPTIONS}
+    return scene._replace(settings=tuple(s._replace(**taken) for s in settings))
+
+
+OPTIONS: Final = (
+    "run_timeout_s",
+    "fallback_delay_s",
+    "max_failures",
+    "has_check",
+    "check_interval_s",
+    "check_failures",
+)
+"""What `with_options` gives to all members alike."""
 
 
 CLUSTERS: Final = 0.15

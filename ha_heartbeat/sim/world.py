@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 from typing import Any, Final
 
+from ha_heartbeat.core import health
 from ha_heartbeat.core.types import Effect, Event, Say
 from ha_heartbeat.sim.checker import Checker
 from ha_heartbeat.sim.clock import Timeline
@@ -16,6 +18,9 @@ from ha_heartbeat.sim.witness import Witness
 
 EPISODES: Final = 8
 """Bursts of faults in one seed; after each everything is healed and has to settle."""
+
+ILLNESS: Final = 30.0
+"""For how many of the shortest hold-downs the command does badly in the end."""
 
 
 class World:
@@ -48,7 +53,7 @@ class World:
     def from_seed(cls, seed: int, *, tracing: bool = False) -> World:
         """The world that this seed has always meant."""
         rng = Random(seed)
-        scene = with_options(random_scene(rng), Random(f"options of {seed}"))
+        scene = with_options(random_scene(rng), Random(-1 - seed))
         return cls(rng, scene, tracing=tracing, tangled=rng.random() < 0.3)
 
     @property
@@ -74,6 +79,8 @@ class World:
             nemesis.heal()
             self.settle("healing")
             self.stay()
+        if self.can_be_ill:
+            self.fall_ill()
 
     def settle(self, after: str) -> None:
         """One worker and supervisors again, within the bound."""
@@ -96,7 +103,8 @@ class World:
         i = max(h.settings.interval_test_s for h in self.hosts)
         stop_s = max(h.settings.stop_timeout_s for h in self.hosts)
         delay_s = max(h.settings.fallback_delay_s for h in self.hosts)
-        return 4 * s + 4 * stop_s + 6 * i + delay_s + 1.0
+        held_s = max(h.held_down_s for h in self.hosts)
+        return 4 * s + 4 * stop_s + 6 * i + delay_s + held_s + 1.0
 
     def stay(self) -> None:
         """What is settled never switches."""
@@ -105,6 +113,42 @@ class World:
         self.timeline.run_until(self.now + self.rng.random() * 2 * interval_s)
         if self.checker.changes != changes:
             self.checker.fail_liveness("the role moved though all was settled")
+
+    @property
+    def can_be_ill(self) -> bool:
+        """Whether the members would notice that the command does badly."""
+        cfg = self.hosts[0].settings
+        return cfg.has_check or cfg.max_failures > 0
+
+    def fall_ill(self) -> None:
+        """The command does badly on some members, and nothing else happens: no ping-pong.
+
+        Each hold-down is twice the one before, so there are no more of them than fit into the time.
+        A move that they allow may be followed by one back, to a preferred member.
+        """
+        ill = [host for host in self.hosts if self.rng.random() < 0.7]
+        for host in ill:
+            host.ill = True
+        if self.tracing:
+            self.trace_all(f"the command fails on {', '.join(h.settings.member for h in ill)}")
+        cfg = self.hosts[0].settings
+        least_s = min(health.least_hold_down_s(h.settings) for h in self.hosts)
+        changes = self.checker.changes
+        self.timeline.run_until(self.now + ILLNESS * least_s + self.bound_s())
+        moved = self.checker.changes - changes
+        allowed = len(self.hosts) * (math.log2(ILLNESS + self.bound_s() / least_s) + 1)
+        if any(h.settings.fallback for h in self.hosts):
+            allowed *= 2
+        if moved > allowed:
+            self.checker.fail(
+                f"the role moved {moved} times where it does badly, not {allowed:.0f}"
+            )
+        if len(ill) == 1 and cfg.has_check and cfg.peer:
+            self.checker.well_one_works(ill[0])
+        for host in ill:
+            host.ill = False
+        self.healed_at = self.now
+        self.settle("illness")
 
     # -- traces ------------------------------------------------------------------------------------
 

@@ -170,6 +170,7 @@ def _view_fields(view: View) -> dict[str, object]:
         "worker_for_s": view.worker_for_s,
         "overlap_s": view.overlap_s,
         "overlap_epoch": view.overlap_epoch,
+        "fit": view.fit,
         "terms": view.terms._asdict(),
         **hold,
     }
@@ -282,6 +283,7 @@ def _read_view(fields: _Fields) -> View:
         worker_for_s=fields.span("worker_for_s", zero=True),
         overlap_s=fields.span("overlap_s", zero=True),
         overlap_epoch=fields.integer("overlap_epoch", 0, MAX_COUNT),
+        fit=fields.boolean("fit", absent=True),
         terms=_read_terms(fields.nested("terms")),
         hold=_read_hold(fields.nested("hold")) if fields.has("hold") else NO_HOLD,
     )
@@ -386,7 +388,10 @@ class _Fields:
             self.fail(name, f"must be a number of seconds in range, not {_shown(value)}")
         return float(value)
 
-    def boolean(self, name: str) -> bool:
+    def boolean(self, name: str, *, absent: bool | None = None) -> bool:
+        """True or false; `absent` is what it means that an older member does not say it."""
+        if absent is not None and name not in self._raw:
+            return absent
         value = self.value(name)
         if not isinstance(value, bool):
             self.fail(name, f"must be true or false, not {_shown(value)}")

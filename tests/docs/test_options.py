@@ -16,6 +16,7 @@ ELSEWHERE = {
     "member": "the local address",
     "state_dir": "see below",
     "fence": "none",
+    "check": "none",
     "witness": "none",
 }
 """Defaults that are not the same everywhere, or that are nothing."""

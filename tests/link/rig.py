@@ -37,6 +37,7 @@ def view(incarnation: str = "theirs") -> View:
         worker_for_s=0.0,
         overlap_s=0.0,
         overlap_epoch=0,
+        fit=True,
         terms=Terms(10.0, 3, 30.0, "silence", "true"),
     )
 

@@ -59,6 +59,9 @@ class Teller:
             "fallbacks": tuple(m in given.get("fallback", "") for m in ("m1", "m2")),
             "has_fence": given.pop("fence", "") == "yes",
             "run_timeout_s": float(given.pop("run-timeout", "inf")),
+            "max_failures": int(given.pop("max-failures", "0")),
+            "has_check": "check-failures" in given,
+            "check_failures": int(given.pop("check-failures", "3")),
             "fallback_delay_s": float(given.pop("fallback-delay", "0")),
             "command": Command(
                 float(given.pop("lasts", "0")),
@@ -127,6 +130,12 @@ class Teller:
 
     def _thaw(self, name: str) -> None:
         self._do(name, "thaw")
+
+    def _ill(self, name: str) -> None:
+        self._host(name).ill = True
+
+    def _well(self, name: str) -> None:
+        self._host(name).ill = False
 
     def _cut(self) -> None:
         assert self.world is not None

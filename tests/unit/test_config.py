@@ -57,6 +57,11 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
         "fallback_delay_s": "60",
         "stop_timeout_s": "1e1",
         "run_timeout_s": "600",
+        "max_failures": "0",
+        "check": "curl localhost",
+        "check_interval_s": "3",
+        "check_timeout_s": "2",
+        "check_failures": "5",
         "service": "web",
         "member": "m1",
         "state_dir": "/tmp/x",
@@ -84,6 +89,11 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
         fallback_delay_s=60.0,
         stop_timeout_s=10.0,
         run_timeout_s=600.0,
+        max_failures=0,
+        check="curl localhost",
+        check_interval_s=3.0,
+        check_timeout_s=2.0,
+        check_failures=5,
         service="web",
         member="m1",
         state_dir="/tmp/x",
@@ -281,3 +291,20 @@ def test_a_run_without_a_limit_is_one_without_an_end() -> None:
 def test_a_delay_of_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"fallback_delay_s: .*add -f, or leave this option out"):
         make(fallback_delay_s="60")
+
+
+@pytest.mark.parametrize("name", ["check_interval_s", "check_timeout_s", "check_failures"])
+def test_a_detail_of_no_check_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"--{name}: .*give one with --check"):
+        make(**{name: "2"})
+
+
+@pytest.mark.parametrize(("name", "text"), [("max_failures", "-1"), ("check_failures", "0")])
+def test_numbers_of_failures_have_a_range(name: str, text: str) -> None:
+    with pytest.raises(ConfigError, match="is out of range; give a whole number from"):
+        make(check="true", **{name: text})
+
+
+def test_an_empty_check_is_refused() -> None:
+    with pytest.raises(ConfigError, match="exits with 0 only when the service is well"):
+        make(check=" ")

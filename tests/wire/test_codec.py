@@ -47,6 +47,7 @@ VIEW = View(
     worker_for_s=12.5,
     overlap_s=0.0,
     overlap_epoch=0,
+    fit=False,
     terms=Terms(10.0, 3, 30.0, "silence", "ls -l"),
 )
 ASK = Ask("backup", 7, VIEW, Wants.VOTE, 30.0)
@@ -83,6 +84,7 @@ views = st.builds(
     epoch_seen=counts,
     mode=st.sampled_from(Mode),
     fallback=st.booleans(),
+    fit=st.booleans(),
     rank=st.integers(0, 1),
     worker_for_s=spans,
     overlap_s=spans,
@@ -207,7 +209,7 @@ ODD_CHOICES: list[Any] = ["dancing", 7, None, {}]
 ODD_OBJECTS: list[Any] = [[], "x", 1, None]
 CASES: list[tuple[Message, str, Any]] = [
     *((ASK, path, ...) for path in ["service", "seq", "wants", "lease_s", "view", "view/terms"]),
-    *((ASK, "view/" + name, ...) for name in VIEW._fields if name != "hold"),
+    *((ASK, "view/" + name, ...) for name in VIEW._fields if name not in ("hold", "fit")),
     *((PAUSED, "view/hold/" + name, ...) for name in Hold._fields),
     *((PAUSED, "view/hold", v) for v in ODD_OBJECTS),
     *((PAUSED, "view/hold/on", v) for v in ODD_BOOLEANS),
@@ -219,7 +221,7 @@ CASES: list[tuple[Message, str, Any]] = [
     *((ASK, path, 0) for path in ["lease_s", "view/terms/interval_test_s"]),
     *((ASK, path, "x" * (limit + 1)) for path, limit in TEXT_FIELDS),
     *((ASK, p, v) for p, _ in TEXT_FIELDS for v in ODD_TEXTS),
-    *((ASK, p, v) for p in ("view/holding", "view/fallback") for v in ODD_BOOLEANS),
+    *((ASK, p, v) for p in ("view/holding", "view/fallback", "view/fit") for v in ODD_BOOLEANS),
     *((ANSWER, p, v) for p in ("vote", "released") for v in ODD_BOOLEANS),
     *((ASK, p, v) for p in ("view/phase", "view/mode") for v in ODD_CHOICES),
     *((ASK, "view/rank", v) for v in (-1, 2, True, None)),
@@ -347,3 +349,10 @@ def test_a_reason_is_made_sayable() -> None:
     assert isinstance(answer, Answer)
     assert answer.reason.startswith("no way? ?xxx")
     assert len(answer.reason) == 500
+
+
+def test_a_member_that_says_nothing_of_it_is_fit() -> None:
+    """Older ones do not know of hold-downs."""
+    told = decode(changed(ASK, "view/fit", ...))
+    assert isinstance(told, Ask)
+    assert told.view.fit
