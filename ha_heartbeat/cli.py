@@ -148,6 +148,32 @@ OPTIONS = (
         "600",
     ),
     Option(
+        "on_worker",
+        "",
+        "on-worker",
+        "COMMAND",
+        "shell command that is run before the first run of a new worker; if it fails, the command "
+        "does not run",
+        "'mount /srv'",
+    ),
+    Option(
+        "on_supervisor",
+        "",
+        "on-supervisor",
+        "COMMAND",
+        "shell command that undoes that, when the command has ended and before the role is given "
+        "away",
+        "'umount /srv'",
+    ),
+    Option(
+        "hook_timeout_s",
+        "",
+        "hook-timeout",
+        "SECONDS",
+        "longest time of either of the two",
+        "5",
+    ),
+    Option(
         "max_failures",
         "",
         "max-failures",
@@ -431,6 +457,17 @@ def _report(settings: Settings) -> str:
     )
     if settings.has_fence:
         lease += " What waits for silence waits for the fence command, too: up to 60 s."
+    if settings.steps:
+        steps = " and ".join(f"--{step}" for step in settings.steps)
+        lease += (
+            f" So does what is before the first run: {steps}, up to {settings.hook_timeout_s:g} s "
+            "each."
+        )
+    if settings.has_undo:
+        lease += (
+            f" SIGKILL at the end of a lease leaves {b.undo_s:.4g} s for what undoes it; a planned "
+            f"hand-over may take {settings.hook_timeout_s:g} s longer for it."
+        )
     table = [
         _row(failure.value, *_in_words(bounds.outcome(settings, failure)))
         for failure in bounds.Failure

@@ -72,11 +72,12 @@ class Config:
     Spans are seconds in MIN_SPAN_S..MAX_SPAN_S (`wait_for_serversocket_s` and `fallback_delay_s`
     may be 0, and so may `run_timeout_s`: no limit); `check_count` and `check_failures` are in
     1..MAX_CHECK_COUNT, and so is `max_failures`, or 0: no limit. `command` has one element, a shell
-    command, or several, a program and its arguments. `fence` and `check` are shell commands, "" for
-    none. The journal keeps entries of the last `journal_days` days, at most `journal_mib` MiB of
-    them, and of each run the last `journal_output_bytes` of its output (0: the command has the
-    member's own output). Given as "", `member` becomes the local address and `state_dir` the
-    platform's own place, so that neither is empty in a Config.
+    command, or several, a program and its arguments. `fence`, `check`, `on_worker` and
+    `on_supervisor` are shell commands, "" for none. The journal keeps entries of the last
+    `journal_days` days, at most `journal_mib` MiB of them, and of each run the last
+    `journal_output_bytes` of its output (0: the command has the member's own output). Given as "",
+    `member` becomes the local address and `state_dir` the platform's own place, so that neither is
+    empty in a Config.
 
     Raises ConfigError when two of the values contradict each other.
     """
@@ -96,6 +97,9 @@ class Config:
     fallback_delay_s: float = 0.0
     stop_timeout_s: float = 10.0
     run_timeout_s: float = 0.0
+    on_worker: str = ""
+    on_supervisor: str = ""
+    hook_timeout_s: float = 5.0
     max_failures: int = 0
     check: str = ""
     check_interval_s: float = 10.0
@@ -137,6 +141,11 @@ class Config:
 
         return shlex.join(self.command)
 
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The options that name what is done before the first run of a term, in this order."""
+        return ("on-worker",) if self.on_worker else ()
+
     def settings(self) -> Settings:
         """What of this the decisions depend on."""
         local, peer = str(self.local), str(self.remote or "")
@@ -154,6 +163,9 @@ class Config:
             run_timeout_s=self.run_timeout_s or math.inf,
             fallback_delay_s=self.fallback_delay_s,
             max_failures=self.max_failures,
+            steps=self.steps,
+            has_undo=bool(self.on_supervisor),
+            hook_timeout_s=self.hook_timeout_s,
             has_check=bool(self.check),
             check_interval_s=self.check_interval_s,
             check_failures=self.check_failures,
@@ -200,6 +212,12 @@ def _refuse_what_does_nothing(given: Mapping[str, Given], values: Mapping[str, A
                 f"{given[name].source}: there is no health check that it could be about; "
                 "give one with --check, or leave this option out"
             )
+
+    if "hook_timeout_s" in values and not (values.get("on_worker") or values.get("on_supervisor")):
+        raise ConfigError(
+            f"{given['hook_timeout_s'].source}: there is no hook that it could be about; give one "
+            "with --on-worker or --on-supervisor, or leave this option out"
+        )
 
 
 def _let_the_witness_decide(given: Mapping[str, Given], values: dict[str, Any]) -> None:
@@ -444,6 +462,9 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "fallback_delay_s": _read_wait,
     "stop_timeout_s": _read_span,
     "run_timeout_s": _read_wait,
+    "on_worker": _shell_command("sets up what the command needs and exits with 0 when it has"),
+    "on_supervisor": _shell_command("undoes what --on-worker has set up"),
+    "hook_timeout_s": _read_span,
     "max_failures": _counted(0),
     "check": _shell_command("exits with 0 only when the service is well"),
     "check_interval_s": _read_span,

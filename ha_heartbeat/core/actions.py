@@ -10,6 +10,7 @@ from typing import Final
 from ha_heartbeat.core import evidence, health, orders, schedule, votes, watch, witness
 from ha_heartbeat.core.state import FOREVER, NEVER, LinkState, State
 from ha_heartbeat.core.types import (
+    CutTree,
     Event,
     Evidence,
     Exit,
@@ -158,8 +159,8 @@ def lapse(s: State, e: Event, now: float) -> None:
         f"This member could not keep its lease of {s.settings.lease_s:g} s: {why}. Another may "
         f"have taken over, so the command is ended here; asking before it is started again.",
     )
-    if s.run or s.leftovers:
-        s.ending = True
+    if s.tree_alive:
+        s.ending = s.undoing = True
         s.out.append(KillTree())
     inform(s, now)
 
@@ -393,14 +394,29 @@ def end_long_run(s: State, e: Event, now: float) -> None:
         f"Run {s.run} has taken longer than {s.settings.run_timeout_s:g} s (--run-timeout): ending "
         f"it, at most {s.settings.stop_timeout_s:g} s. It counts as failed.",
     )
+    s.ending = True
+    s.out.append(CutTree(s.settings.stop_timeout_s))
+
+
+def go_on_starting(s: State, e: Event, now: float) -> None:
+    """The hook succeeded: the next one, or the command."""
+    schedule.due(s, now)
+
+
+def retry_hooks(s: State, e: Event, now: float) -> None:
+    """Undo what they did so far, and begin anew when some time has passed."""
+    wait_s = health.least_hold_down_s(s.settings)
+    say_failing(s, e, now)
+    s.say(Level.CHECK, f"the hooks are tried again in {wait_s:g} s")
+    s.next_run_at = now + wait_s
     end_tree(s, e, now)
 
 
 def end_tree(s: State, e: Event, now: float) -> None:
-    """SIGTERM, the stop timeout, SIGKILL, for everything that belongs to the command."""
+    """SIGTERM, the stop timeout, SIGKILL, for everything that belongs to the command; undo."""
     s.give_up_at = FOREVER
-    if not s.ending:
-        s.ending = True
+    if not s.undoing:
+        s.ending = s.undoing = True
         s.out.append(StopTree(s.settings.stop_timeout_s))
 
 
@@ -448,8 +464,7 @@ def step_down(s: State, e: Event, now: float) -> None:
             f"{peer.member} is worker, too, with the later epoch {peer.epoch}: stepping down from "
             f"epoch {s.epoch}.",
         )
-    s.ending = True
-    s.out.append(StopTree(s.settings.stop_timeout_s))
+    end_tree(s, e, now)
     inform(s, now)
 
 

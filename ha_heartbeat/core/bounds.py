@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from ha_heartbeat.core import evidence
 from ha_heartbeat.core.state import FOREVER, State, terms
 from ha_heartbeat.core.types import Settings
-from ha_heartbeat.core.votes import KILL_MARGIN_S, ending_times, kept_s, relied_on_s
+from ha_heartbeat.core.votes import KILL_MARGIN_S, ending_times, kept_s, relied_on_s, undo_reserve_s
 
 LEAST_INTERVAL_S: Final = 0.02
 """A check needs this for its question, its answer and a busy machine between the two."""
@@ -59,7 +59,9 @@ class Bounds(NamedTuple):
       renew: `kill_s` less one check and the least interval, for the answer.
     - `elected_s`: from the last renewal to a takeover by the witness's vote: at most one check
       until a candidate has read that version, and D and 1 % while it stands.
-    - `crash_s`: how long the tree of a killed member may live: the stop timeout, at most `kill_s`.
+    - `undo_s`: what the on-supervisor hook has at the end of a lease, after `kill_s`.
+    - `crash_s`: how long the tree of a killed member may live: the stop timeout and the time of the
+      hook, at most until that of the lease is over.
     - `meeting_s`: from when two workers can hear each other again to the end of the earlier one: a
       check, and then its stop, at most `crash_s`.
     """
@@ -74,6 +76,7 @@ class Bounds(NamedTuple):
     ending_s: float
     room_s: float
     elected_s: float
+    undo_s: float
     crash_s: float
     meeting_s: float
 
@@ -83,7 +86,9 @@ def bounds_of(cfg: Settings) -> Bounds:
     lease_s, check_s = cfg.lease_s, cfg.check_period_s
     relied_s = relied_on_s(lease_s)
     term_s, kill_s = ending_times(_state(cfg), relied_s)
-    crash_s = min(cfg.stop_timeout_s, kill_s)
+    undo_s = undo_reserve_s(cfg)
+    hook_s = cfg.hook_timeout_s if cfg.has_undo else 0.0
+    crash_s = min(cfg.stop_timeout_s + hook_s, kill_s + undo_s)
     return Bounds(
         lease_s=lease_s,
         check_s=check_s,
@@ -95,6 +100,7 @@ def bounds_of(cfg: Settings) -> Bounds:
         ending_s=kill_s - term_s,
         room_s=kill_s - check_s - LEAST_INTERVAL_S,
         elected_s=check_s + kept_s(lease_s),
+        undo_s=undo_s,
         crash_s=crash_s,
         meeting_s=check_s + crash_s,
     )
@@ -199,6 +205,13 @@ def objections(cfg: Settings) -> tuple[str, ...]:
             f"--check-count {cfg.check_count} makes a check every {b.check_s:g} s while an answer "
             f"may take {b.limit_s:g} s, so one late answer uses up the lease; give at least 2"
         )
+    if cfg.has_undo and cfg.hook_timeout_s > b.undo_s:
+        least_s = math.ceil(400 * cfg.hook_timeout_s / cfg.check_count) / 100
+        found.append(
+            f"--hook-timeout {cfg.hook_timeout_s:g} is longer than the {b.undo_s:.4g} s that a "
+            f"lease of {b.lease_s:g} s leaves to --on-supervisor at its end; give at most "
+            f"{_down(b.undo_s)}, or an --interval-test of at least {least_s:.10g}"
+        )
     if not found and cfg.stop_timeout_s > b.room_s:
         least_s = _least_interval_s(cfg)
         shorter = f"at most {_down(b.room_s)}, or " if _down(b.room_s) != "0" else ""
@@ -211,7 +224,8 @@ def objections(cfg: Settings) -> tuple[str, ...]:
 
 def _least_interval_s(cfg: Settings) -> str:
     """The interval-test whose `room_s` the stop timeout fits into, with the whole kill margin."""
-    needed_s = cfg.stop_timeout_s + KILL_MARGIN_S + LEAST_INTERVAL_S
+    hook_s = cfg.hook_timeout_s if cfg.has_undo else 0.0
+    needed_s = cfg.stop_timeout_s + KILL_MARGIN_S + LEAST_INTERVAL_S + hook_s
     return f"{math.ceil(100 * needed_s / (relied_on_s(cfg.check_count) - 1)) / 100:.10g}"
 
 

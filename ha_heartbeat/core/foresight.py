@@ -17,6 +17,7 @@ from ha_heartbeat.core.types import (
     Answered,
     Connect,
     Connected,
+    CutTree,
     Effect,
     Event,
     Evidence,
@@ -29,9 +30,11 @@ from ha_heartbeat.core.types import (
     ReadWitness,
     Refused,
     RoleChanged,
+    RunEnded,
     RunFence,
     Say,
     SendAsk,
+    StartHook,
     StopTree,
     SwapWitness,
     Tick,
@@ -159,6 +162,10 @@ class _Course:
                 self._soon(self._witness(effect))
             case StopTree() | KillTree():
                 self._soon(TreeGone())
+            case CutTree():
+                self._soon(TreeGone(undone=False))
+            case StartHook(run=run):
+                self._soon(RunEnded(run, 0, 0, 0))
             case RunFence():
                 self._soon(FenceDone(True, "exit status 0"))
             case RoleChanged():

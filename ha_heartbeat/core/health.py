@@ -21,12 +21,12 @@ DOUBLINGS: Final = 6
 
 
 def is_failing(s: State) -> bool:
-    """Whether so many health checks, or runs, failed in a row that the peer may do better.
+    """Whether so many checks or runs failed in a row, or a hook did, that the peer may do better.
 
     Not on failed runs alone while another one goes on: it may do well, and its end will tell.
     """
     cfg = s.settings
-    if cfg.has_check and s.failed_checks >= cfg.check_failures:
+    if s.hook_failed or (cfg.has_check and s.failed_checks >= cfg.check_failures):
         return True
     return 0 < cfg.max_failures <= s.failed_runs and not s.run
 
@@ -51,13 +51,22 @@ def hold_down_s(s: State) -> float:
 
 
 def begin(s: State, now: float) -> None:
-    """A new worker has a clean record, and its first check after an interval."""
+    """A new worker has a clean record."""
     s.failed_checks = s.failed_runs = 0
-    s.gave_up = ""
-    s.well_since = FOREVER
-    s.health_check_at = now + s.settings.check_interval_s if s.settings.has_check else FOREVER
+    s.gave_up = s.hook_failed = ""
+    s.well_since = s.health_check_at = FOREVER
+    s.steps_done = 0
     s.take_back("failing")
     s.unfit_until = NEVER
+    if not s.settings.steps:
+        start_checks(s, now)
+
+
+def start_checks(s: State, now: float) -> None:
+    """The command is about to be run: the first check comes an interval later."""
+    s.health_check_at = now + s.settings.check_interval_s if s.settings.has_check else FOREVER
+    if not is_failing(s):
+        s.take_back("failing")
 
 
 def hold_down(s: State, now: float) -> None:
@@ -154,6 +163,8 @@ def _succeeded(s: State, now: float) -> None:
 def complaint(s: State) -> str:
     """What is wrong with the command here."""
     cfg = s.settings
+    if s.hook_failed:
+        return s.hook_failed
     if cfg.has_check and s.failed_checks >= cfg.check_failures:
         often = "" if s.failed_checks == 1 else f" {s.failed_checks} times in a row"
         return f"The health check failed{often} (--check)"

@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ha_heartbeat.core import actions, evidence, health, orders, schedule, votes, watch, witness
+from ha_heartbeat.core import (
+    actions,
+    evidence,
+    health,
+    hooks,
+    orders,
+    schedule,
+    votes,
+    watch,
+    witness,
+)
 from ha_heartbeat.core.state import FOREVER, LEASED, NEVER, RUNNING, WATCHING, Op, State, terms
 from ha_heartbeat.core.table import TABLE, Kind
 from ha_heartbeat.core.types import (
@@ -40,6 +50,7 @@ from ha_heartbeat.core.types import (
     SwitchoverRequested,
     Tick,
     TreeGone,
+    UndoEnded,
     Unreachable,
     WitnessConflict,
     WitnessFailed,
@@ -183,7 +194,7 @@ def _tick(s: State, e: Tick, now: float, chance: float) -> Kind | None:
         witness.ask(s, now)
     schedule.due(s, now)
     health.due(s, now)
-    return Kind.TICK
+    return Kind.HOOK_ENDED if hooks.is_late(s, now) else Kind.TICK
 
 
 def _connected(s: State, e: Connected, now: float, chance: float) -> Kind | None:
@@ -222,10 +233,14 @@ def _run_started(s: State, e: RunStarted, now: float, chance: float) -> Kind | N
 
 
 def _run_failed(s: State, e: RunFailed, now: float, chance: float) -> Kind | None:
+    if hooks.failed(s, e, now):
+        return Kind.HOOK_ENDED
     return Kind.RUN_ENDED if schedule.failed(s, e, now) else None
 
 
 def _run_ended(s: State, e: RunEnded, now: float, chance: float) -> Kind | None:
+    if hooks.ended(s, e, now):
+        return Kind.HOOK_ENDED
     return Kind.RUN_ENDED if schedule.ended(s, e, now) else None
 
 
@@ -235,16 +250,22 @@ def _leftovers(s: State, e: Leftovers, now: float, chance: float) -> Kind | None
 
 
 def _tree_gone(s: State, e: TreeGone, now: float, chance: float) -> Kind | None:
-    if not s.ending:
-        return None
-    schedule.forget_tree(s)
+    if not s.ending or (s.undoing and not e.undone):
+        return None  # one that was not for good, overtaken by one that is
+    schedule.forget_tree(s, undone=s.undoing)
     return Kind.TREE_GONE
+
+
+def _undo_ended(s: State, e: UndoEnded, now: float, chance: float) -> Kind | None:
+    hooks.undone(s, e)
+    return None
 
 
 def _expired(s: State, e: Expired, now: float, chance: float) -> Kind | None:
     if e.latest != s.latest_run:
+        s.steps_done = 0  # the guardian does not start what was asked for since without them
         return None
-    schedule.forget_tree(s)
+    schedule.forget_tree(s, undone=True)
     return Kind.EXPIRED
 
 
@@ -252,7 +273,14 @@ def _guardian_lost(s: State, e: GuardianLost, now: float, chance: float) -> Kind
     what = f", and run {s.run} with it" if s.run else ""
     reason = e.reason.rstrip(".")
     s.say(Level.ERROR, f"The guardian was lost{what}: {reason}. A new one is started.")
-    schedule.forget_tree(s)
+    if s.undoing and s.set_up:
+        s.run = s.hook = ""
+        s.leftovers = 0
+        return None  # the new one undoes what this one has not, and says that the tree is gone
+    schedule.forget_tree(s, undone=False)
+    if s.settings.steps and s.phase is Phase.WORKER:
+        s.steps_done = 0  # an address went with the guardian
+        s.next_run_at = max(min(s.next_run_at, now), now + hooks.GUARDIAN_START_S)
     return Kind.TREE_GONE
 
 
@@ -335,6 +363,7 @@ NOTE: Final[dict[type, Callable[[State, Any, float, float], Kind | None]]] = {
     RunEnded: _run_ended,
     Leftovers: _leftovers,
     TreeGone: _tree_gone,
+    UndoEnded: _undo_ended,
     Expired: _expired,
     GuardianLost: _guardian_lost,
     FenceDone: _fence_done,

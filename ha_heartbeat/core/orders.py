@@ -133,6 +133,8 @@ def run_objection(s: State) -> str:
         return f"no run is started: {pause_in_words(s)}"
     if s.run:
         return f"run {s.run} is still going, and runs never overlap"
+    if s.hook or s.hook_failed:
+        return "the hooks before the first run have not succeeded"
     if s.ending or s.now >= s.run_until:
         return f"{name} is ending its command"
     return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ha_heartbeat.core import health
+from ha_heartbeat.core import health, hooks
 from ha_heartbeat.core.state import FOREVER, NEVER, State
 from ha_heartbeat.core.types import (
     Level,
@@ -38,6 +38,9 @@ def due(s: State, now: float) -> None:
     if s.run:
         _skip(s)
         return
+    if not hooks.is_ready(s):
+        hooks.due(s, now)
+        return
     interval_s = s.settings.interval_commands_s
     late_s = now - s.next_run_at
     s.next_run_at += interval_s * (1 + late_s // interval_s)
@@ -46,6 +49,7 @@ def due(s: State, now: float) -> None:
     s.run_started_at = now
     s.run_timed_out = False
     s.skip_said = False
+    s.set_up = s.settings.has_undo
     s.out.append(StartRun(s.run, s.epoch))
 
 
@@ -64,6 +68,8 @@ def wake_at(s: State) -> float:
     """When `due` must be asked next by a worker."""
     if s.paused or s.ending or s.now >= s.run_until:
         return FOREVER
+    if s.hook:
+        return hooks.times_out_at(s)
     limit_at = times_out_at(s)
     return limit_at if s.run and s.skip_said else min(s.next_run_at, limit_at)
 
@@ -138,9 +144,12 @@ def _processes(number: int) -> str:
     return "1 process" if number == 1 else f"{number} processes"
 
 
-def forget_tree(s: State) -> None:
-    """Nothing of the tree is alive."""
-    s.run = ""
+def forget_tree(s: State, *, undone: bool) -> None:
+    """Nothing of the tree is alive; what was set up around it stands, or does not any more."""
+    s.run = s.hook = ""
     s.run_started_at = NEVER
     s.leftovers = 0
-    s.ending = False
+    s.ending = s.undoing = False
+    if undone:
+        s.set_up = False
+        s.steps_done = 0

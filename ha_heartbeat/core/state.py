@@ -145,6 +145,16 @@ class State:
     leftovers: int = 0
     ending: bool = False  # StopTree or KillTree was asked for and TreeGone is awaited
 
+    # what is around the command (hooks)
+    hook: str = ""  # the step under way
+    hook_count: int = 0
+    hook_started_at: float = NEVER
+    hook_late: bool = False
+    hook_failed: str = ""  # what went wrong with the last attempt
+    steps_done: int = 0
+    set_up: bool = False  # something may have to be undone
+    undoing: bool = False  # and will be before the TreeGone that is awaited
+
     # how the command does (health)
     check_running: bool = False
     check_epoch: int = 0  # the term that it was asked for in
@@ -180,8 +190,12 @@ class State:
 
     @property
     def tree_alive(self) -> bool:
-        """Whether anything of the command's tree may be alive."""
-        return self.run != "" or self.leftovers > 0 or self.ending
+        """Whether anything of the command's tree may be alive, or what was set up for it stands."""
+        return self.run != "" or self.leftovers > 0 or self.ending or self._surroundings
+
+    @property
+    def _surroundings(self) -> bool:
+        return self.hook != "" or self.set_up
 
     @property
     def holding(self) -> bool:

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from ha_heartbeat.core import actions as do
-from ha_heartbeat.core import evidence, health, obey, orders, schedule, votes, witness
+from ha_heartbeat.core import evidence, health, hooks, obey, orders, schedule, votes, witness
 from ha_heartbeat.core.state import NEVER, LinkState, State, view
 from ha_heartbeat.core.types import (
     Answered,
@@ -39,6 +39,7 @@ class Kind(StrEnum):
     TREE_GONE = "nothing of the tree is alive"
     EXPIRED = "the guardian ended the tree at its deadline"
     FENCE_DONE = "the fence command ended"
+    HOOK_ENDED = "a hook before the first run ended, or took too long"
     CHECKED = "a health check of the command ended"
     RECORD = "the witness was read"
     ELECTED = "the witness has voted for this member"
@@ -238,6 +239,11 @@ def failing(s: State, e: Event, now: float) -> bool:
     return health.is_failing(s)
 
 
+def hook_failed(s: State, e: Event, now: float) -> bool:
+    """The hook has failed, or takes too long, and nobody else is there that may do better."""
+    return s.hook_failed != "" and not hooks.is_ready(s)
+
+
 def peer_is_ready(s: State) -> bool:
     """Whether a role that was given to the peer now would arrive, and could be kept there."""
     return s.peer is not None and s.peer.fit and not orders.hand_over_objection(s)
@@ -388,6 +394,7 @@ STAY_FAILING = Row(
     do.say_failing,
     "the peer would do no better: a worker that fails is not worse than none",
 )
+NO_HOOK = stay("the tree is ending, and with it whatever was set up")
 OLD_CHECK = stay("the check was of a term that is over")
 GOODBYE = Row(
     always,
@@ -528,6 +535,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.TREE_GONE: (LOOK_AGAIN,),
         Kind.EXPIRED: (LOOK_AGAIN,),
         Kind.FENCE_DONE: (stay("the fence was started before the lease lapsed: it is outdated"),),
+        Kind.HOOK_ENDED: (NO_HOOK,),
         Kind.CHECKED: (OLD_CHECK,),
         Kind.RECORD: (
             CLAIM,
@@ -571,6 +579,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.TREE_GONE: (LOOK_AGAIN,),
         Kind.EXPIRED: (LOOK_AGAIN,),
         Kind.FENCE_DONE: (stay("the fence command ended after it was needed"),),
+        Kind.HOOK_ENDED: (NO_HOOK,),
         Kind.CHECKED: (OLD_CHECK,),
         Kind.RECORD: (
             CLAIM,
@@ -633,6 +642,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
                 "a fence that failed proves nothing; it is tried again after a lease",
             ),
         ),
+        Kind.HOOK_ENDED: IMPOSSIBLE,
         Kind.CHECKED: (OLD_CHECK,),
         Kind.RECORD: (PAUSED_FENCE, *FENCED, stay("the fence command is running")),
         Kind.ELECTED: (PAUSED, ELECTED, TOO_LATE),
@@ -713,6 +723,16 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
             STAY_FAILING,
             stay("the next run starts at its tick"),
         ),
+        Kind.HOOK_ENDED: (
+            HAND_OVER_FAILING,
+            Row(
+                hook_failed,
+                None,
+                do.retry_hooks,
+                "the command must not run without them; what was begun is undone, and tried again",
+            ),
+            Row(always, None, do.go_on_starting, "the next hook, or the first run"),
+        ),
         Kind.CHECKED: (
             HAND_OVER_FAILING,
             STAY_FAILING,
@@ -789,6 +809,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         ),
         Kind.TREE_GONE: (RELEASE,),
         Kind.EXPIRED: (LAPSE, RELEASE),
+        Kind.HOOK_ENDED: (NO_HOOK,),
         Kind.CHECKED: (stay("the hand-over goes on, whatever the last check says"),),
         Kind.RECORD: (stay("the hand-over goes on, whoever holds the record"),),
         Kind.ELECTED: (TOO_LATE,),
@@ -818,6 +839,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.EXPIRED: (
             Row(always, Phase.SUPERVISOR, do.stepped_down, "nothing of the tree is alive"),
         ),
+        Kind.HOOK_ENDED: (NO_HOOK,),
         Kind.CHECKED: (OLD_CHECK,),
         Kind.RECORD: (stay("the tree is ending, whoever holds the record"),),
         Kind.ELECTED: (TOO_LATE,),
@@ -835,6 +857,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
         Kind.RUN_ENDED: (stay("the run ended, but perhaps not all of its tree"),),
         Kind.TREE_GONE: (GOODBYE,),
         Kind.EXPIRED: (GOODBYE,),
+        Kind.HOOK_ENDED: (NO_HOOK,),
         Kind.CHECKED: (OLD_CHECK,),
         Kind.RECORD: (stay("the tree is ending, whoever holds the record"),),
         Kind.ELECTED: (TOO_LATE,),
@@ -852,9 +875,9 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
     Phase.STOPPED: {
         kind: (stay("this member has said goodbye"),)
         for kind in Kind
-        if kind not in (Kind.RUN_ENDED, Kind.EXPIRED)
+        if kind not in (Kind.RUN_ENDED, Kind.EXPIRED, Kind.HOOK_ENDED)
     }
-    | {Kind.RUN_ENDED: IMPOSSIBLE, Kind.EXPIRED: IMPOSSIBLE}
+    | {Kind.RUN_ENDED: IMPOSSIBLE, Kind.EXPIRED: IMPOSSIBLE, Kind.HOOK_ENDED: IMPOSSIBLE}
     | dict(ORDERS)
     | {Kind.PAUSE: (Row(always, None, obey.note_hold, "it is kept for the next start"),)},
 }

@@ -56,6 +56,8 @@ class Settings(NamedTuple):
     between the two members, so that the epochs they choose never collide. `run_timeout_s` is
     infinite where a run has no limit; `fallback_delay_s` may be 0. `check_interval_s` and
     `check_failures` are of the health check; `max_failures` is 0 where runs may always fail.
+    `steps` are the options that name what is done before the first run of a term, without dashes.
+    `has_undo`: and something undoes it, for at most `hook_timeout_s`, as each of the steps has.
     """
 
     member: str
@@ -71,6 +73,9 @@ class Settings(NamedTuple):
     run_timeout_s: float
     fallback_delay_s: float
     max_failures: int
+    steps: tuple[str, ...]
+    has_undo: bool
+    hook_timeout_s: float
     has_check: bool
     check_interval_s: float
     check_failures: int
@@ -298,7 +303,19 @@ class Leftovers(NamedTuple):
 
 
 class TreeGone(NamedTuple):
-    """Nothing of the command's tree is alive (the answer to `StopTree` or `KillTree`)."""
+    """Nothing of the command's tree is alive (the answer to `StopTree`, `KillTree` or `CutTree`).
+
+    `undone`: and whatever was set up around it is undone, as far as that can be done.
+    """
+
+    undone: bool = True
+
+
+class UndoEnded(NamedTuple):
+    """The on-supervisor hook has ended: exit status, or -1 and a signal; -1 and 0: never begun."""
+
+    status: int
+    signal: int
 
 
 class Expired(NamedTuple):
@@ -406,6 +423,7 @@ Event: TypeAlias = (
     | RunEnded
     | Leftovers
     | TreeGone
+    | UndoEnded
     | Expired
     | GuardianLost
     | FenceDone
@@ -462,6 +480,18 @@ class StartRun(NamedTuple):
     epoch: int
 
 
+class StartHook(NamedTuple):
+    """Take this step before the first run of `epoch`, as a run called `run`.
+
+    `is_first`: nothing of an earlier attempt stands.
+    """
+
+    run: str
+    epoch: int
+    step: str
+    is_first: bool
+
+
 class ExtendLease(NamedTuple):
     """The right to run as it now stands: SIGTERM at `term_at`, SIGKILL at `kill_at`."""
 
@@ -469,14 +499,20 @@ class ExtendLease(NamedTuple):
     kill_at: float
 
 
+class CutTree(NamedTuple):
+    """As `StopTree`, but the role stays: what was set up around the command stands."""
+
+    grace_s: float
+
+
 class StopTree(NamedTuple):
-    """SIGTERM to the whole tree now, SIGKILL after `grace_s`; report `TreeGone`."""
+    """SIGTERM to the whole tree now, SIGKILL after `grace_s`; undo; report `TreeGone`."""
 
     grace_s: float
 
 
 class KillTree(NamedTuple):
-    """SIGKILL to the whole tree now; report `TreeGone`."""
+    """SIGKILL to the whole tree now; undo; report `TreeGone`."""
 
 
 class RunFence(NamedTuple):
@@ -569,7 +605,9 @@ Effect: TypeAlias = (
     | SendAsk
     | SendAnswer
     | StartRun
+    | StartHook
     | ExtendLease
+    | CutTree
     | StopTree
     | KillTree
     | RunFence

@@ -13,7 +13,7 @@ from typing import Final
 
 from ha_heartbeat.core import orders
 from ha_heartbeat.core.state import NEVER, Op, State
-from ha_heartbeat.core.types import Ask, ExtendLease, Mode, Phase, View, Wants
+from ha_heartbeat.core.types import Ask, ExtendLease, Mode, Phase, Settings, View, Wants
 
 DRIFT: Final = 0.01
 """How much faster one machine's clock may run than the other's: each side allows for 1 %."""
@@ -213,13 +213,18 @@ def kill_margin_s(lease_s: float) -> float:
 def ending_times(s: State, lease_until: float) -> tuple[float, float]:
     """When to send SIGTERM and when SIGKILL, for the tree to be dead when the lease ends.
 
-    SIGKILL comes a margin before the end, and SIGTERM the stop timeout before that; with a lease
-    too short for it, a quarter of the lease, so that a member that is merely late does not end its
-    command.
+    SIGKILL comes a margin before the end, or before the time that undoing has there, and SIGTERM
+    the stop timeout before that; with a lease too short for it, a quarter of the lease, so that a
+    member that is merely late does not end its command.
     """
     lease_s = s.settings.lease_s
-    kill_at = lease_until - kill_margin_s(lease_s)
+    kill_at = lease_until - kill_margin_s(lease_s) - undo_reserve_s(s.settings)
     return kill_at - min(s.settings.stop_timeout_s, lease_s / 4), kill_at
+
+
+def undo_reserve_s(cfg: Settings) -> float:
+    """What the on-supervisor hook has at the end of a lease: its time limit, or a quarter of it."""
+    return min(cfg.hook_timeout_s, cfg.lease_s / 4) if cfg.has_undo else 0.0
 
 
 # -- epochs ----------------------------------------------------------------------------------------

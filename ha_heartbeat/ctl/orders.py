@@ -50,6 +50,7 @@ def move(screen: Screen, talk: Conversation, to: str, *, quiet: bool) -> Moved:
         screen.line(f"{before['member']}: {said}")
     source, target = _sides(before)
     limit_s = before["lease_s"] + 2 * before["stop_timeout_s"] + EXTRA_S
+    limit_s += before.get("undo_timeout_s", 0.0)
     seen = ""
     while time.monotonic() - began < limit_s:
         now = talk.ask("status")

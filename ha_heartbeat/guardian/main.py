@@ -13,6 +13,8 @@ from ha_heartbeat.guardian.clock import NEVER_NS, now_ns
 from ha_heartbeat.guardian.light import suppress
 from ha_heartbeat.guardian.protocol import (
     VERSION,
+    Cleared,
+    Cut,
     Decoder,
     End,
     Ended,
@@ -27,8 +29,11 @@ from ha_heartbeat.guardian.protocol import (
     ProtocolError,
     Ready,
     Run,
+    SetUp,
     Started,
     Stop,
+    Undo,
+    Undone,
     encode,
 )
 from ha_heartbeat.guardian.tree import (
@@ -59,6 +64,9 @@ _RECOUNT_NS = 100_000_000
 _COUNT_NS = 1_000_000_000
 _COUNT_MAX_NS = 32_000_000_000
 """Pauses between counts when nobody tells: doubled while nothing changes, none without any."""
+
+UNDOING = -2
+"""The number of the run that undoes what was set up; the member's are from 0."""
 
 EXIT_BROKEN = 70  # sysexits.h: internal software error
 EXIT_USAGE = 64
@@ -98,7 +106,11 @@ class Guard:
         self._strike_at_ns = 0
         self._pause_ns = _FIRST_PAUSE_NS
         self._owes_gone = False
+        self._owes_cleared = False
         self._owes_expired = False
+        self._undo: Undo | None = None
+        self._needs_set_up = self._lacks_set_up = False
+        self._undo_owed = False  # something was run, and is not undone
         self._left = 0
         self._stirred = False
         self._counted_ns = 0
@@ -147,22 +159,31 @@ class Guard:
             hung_up = True
         if hung_up:
             self._alone = self._leaving = True
-            self._limit(self._stop_timeout_ns)
+            if self._run != UNDOING:
+                self._limit(self._stop_timeout_ns)
 
     def _obey(self, order: Message) -> None:
         if isinstance(order, Run):
             self._start(order)
         elif isinstance(order, Extend):
             self._set_lease(order.term_at_ns, order.kill_at_ns)
-        elif isinstance(order, Stop | Kill):
-            self._owes_gone = True
+        elif isinstance(order, Undo):
+            self._undo = order
+            self._undo_owed |= order.owed
+        elif isinstance(order, SetUp):
+            self._needs_set_up = True
+            self._lacks_set_up = not order.begun
+        elif isinstance(order, Stop | Kill | Cut):
+            self._owes_gone |= not isinstance(order, Cut)
+            self._owes_cleared |= isinstance(order, Cut)
             if self._tree.empty():
                 self._settle()  # at once: the next order may be a run
-            else:
-                self._limit(order.grace_ns if isinstance(order, Stop) else 0)
+            elif self._run != UNDOING:  # that has its own limit
+                self._limit(0 if isinstance(order, Kill) else order.grace_ns)
         elif isinstance(order, End):
             self._leaving = True
-            self._limit(0)
+            if self._run != UNDOING:
+                self._limit(0)
         elif isinstance(order, Ping):
             self._say(Pong(order.number))
         else:
@@ -185,6 +206,8 @@ class Guard:
             problem = f"run {self._run} is in progress"
         elif self._condemned or self._order.term_at_ns != NEVER_NS:
             problem = "processes of an earlier run are still being stopped"
+        elif self._lacks_set_up:
+            problem = "what was set up for it is undone"
         elif now >= min(order.term_at_ns, order.kill_at_ns):
             problem = "the lease is already over"
         else:
@@ -196,6 +219,7 @@ class Guard:
                 problem = str(reason)
             else:
                 self._run = self._latest = order.run
+                self._undo_owed = True
                 self._set_lease(order.term_at_ns, order.kill_at_ns)
                 return
         self._say(Failed(order.run, problem))
@@ -208,7 +232,7 @@ class Guard:
         if self._tree.empty():
             self._settle()
             return
-        if self._asked and self._stirred:
+        if self._asked and self._stirred and self._run != UNDOING:
             self._tree.soft(again=True)
         self._stirred = False
         if now_ns() >= self._count_at_ns:
@@ -216,7 +240,9 @@ class Guard:
 
     def _report(self, outcome: Outcome) -> None:
         run = -1 if self._run is None else self._run
-        if isinstance(outcome, Launched):
+        if run == UNDOING:
+            self._report_undoing(outcome)
+        elif isinstance(outcome, Launched):
             self._say(Started(run, outcome.pid, now_ns()))
         elif isinstance(outcome, NotLaunched):
             self._run = None
@@ -232,18 +258,56 @@ class Guard:
             self._count_at_ns = min(self._count_at_ns, self._counted_ns + _RECOUNT_NS)
 
     def _settle(self) -> None:
-        """Nothing is left: pay what is owed, and be ready for the next run."""
+        """Nothing is left: undo what is to be, pay what is owed, be ready for the next run."""
         if self._left:
             self._say(Leftovers(0))
+            self._left = 0
+        if self._owes_expired or self._owes_gone or self._leaving:
+            if self._undo_owed and self._undo is not None and self._begin_undoing(self._undo):
+                return
+            self._undo_owed = False
+            self._lacks_set_up = self._needs_set_up
         if self._owes_expired:
             self._say(Expired(self._latest, now_ns()))
+        if self._owes_cleared:
+            self._say(Cleared(now_ns()))
         if self._owes_gone:
             self._say(Gone(now_ns()))
-        self._owes_expired = self._owes_gone = False
+        self._owes_expired = self._owes_cleared = self._owes_gone = False
         self._asked = self._condemned = self._stirred = False
         self._order = Limits()
         self._pause_ns = _FIRST_PAUSE_NS
         self._counted(0)
+
+    def _begin_undoing(self, undo: Undo) -> bool:
+        """Whether it was begun: it is when there is time for it and something to run."""
+        self._undo_owed = False
+        now = now_ns()
+        until_ns = min(now + undo.limit_ns, self._lease.kill_at_ns + undo.reserve_ns)
+        if now < until_ns:
+            order = Run(UNDOING, until_ns, until_ns, undo.shell, undo.argv, undo.env)
+            with suppress(StartError):
+                self._tree.start(order)
+                self._run = UNDOING
+                self._condemned = False
+                self._asked = True  # no SIGTERM: it is to finish
+                self._order = Limits()
+                self._order.set(until_ns, until_ns)
+                self._pause_ns = _FIRST_PAUSE_NS
+                return True
+        self._say(Undone(-1, 0))
+        return False
+
+    def _report_undoing(self, outcome: Outcome) -> None:
+        if isinstance(outcome, NotLaunched):
+            self._run = None
+            self._say(Undone(-1, 0))
+        elif isinstance(outcome, Exited):
+            self._run = None
+            self._say(Undone(outcome.status, outcome.signal))
+            now = now_ns()
+            self._order.set(now, now)  # what it left behind has no time more
+            self._stirred = True
 
     def _count(self) -> None:
         left = self._tree.leftovers()
@@ -268,12 +332,13 @@ class Guard:
     def _enforce(self, now: int) -> None:
         if self._tree.empty():
             return
-        term_at_ns = min(self._lease.term_at_ns, self._order.term_at_ns)
-        kill_at_ns = min(self._lease.kill_at_ns, self._order.kill_at_ns)
+        lease = self._lease_now()
+        term_at_ns = min(lease.term_at_ns, self._order.term_at_ns)
+        kill_at_ns = min(lease.kill_at_ns, self._order.kill_at_ns)
         if now >= kill_at_ns and not self._condemned:
             self._condemned = True
             self._strike_at_ns = now
-            self._owes_expired |= now >= self._lease.kill_at_ns
+            self._owes_expired |= now >= lease.kill_at_ns
         if self._condemned:
             if now >= self._strike_at_ns:
                 self._answer()  # before a strike that may take its time
@@ -282,8 +347,12 @@ class Guard:
                 self._pause_ns = min(self._pause_ns * 2, _LAST_PAUSE_NS)
         elif now >= term_at_ns and not self._asked:
             self._asked = True
-            self._owes_expired |= now >= self._lease.term_at_ns
+            self._owes_expired |= now >= lease.term_at_ns
             self._tree.soft(again=False)
+
+    def _lease_now(self) -> Limits:
+        """The limits of the lease; what undoes has begun with its own, which lie beyond them."""
+        return Limits() if self._run == UNDOING else self._lease
 
     def _answer(self) -> None:
         """Let it be known by when the tree is dead, or is struck again.
@@ -295,7 +364,8 @@ class Guard:
         elif self._condemned:
             until_ns = self._strike_at_ns + _STRIKE_NS
         else:
-            until_ns = self._lease.kill_at_ns
+            undoing = self._run == UNDOING
+            until_ns = self._order.kill_at_ns if undoing else self._lease.kill_at_ns
         self._tree.answer_for(until_ns, striking=self._condemned)
 
     def _due_ns(self) -> int | None:
@@ -305,7 +375,8 @@ class Guard:
         if self._condemned:
             due_ns = self._strike_at_ns
         else:
-            due_ns = min(self._lease.kill_at_ns, self._order.kill_at_ns, self._count_at_ns)
+            lease_ns = self._lease_now().kill_at_ns
+            due_ns = min(lease_ns, self._order.kill_at_ns, self._count_at_ns)
         if not (self._asked or self._condemned):
             due_ns = min(due_ns, self._lease.term_at_ns, self._order.term_at_ns)
         elif not self._tree.announces_end:

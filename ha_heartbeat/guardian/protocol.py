@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-VERSION = 2
+VERSION = 3
 LIMIT_BYTES = 4 * 1024 * 1024
 """The longest payload; above what Linux takes as arguments and environment together by default."""
 
@@ -51,6 +51,39 @@ class Extend(NamedTuple):
 
     term_at_ns: int
     kill_at_ns: int
+
+
+class Undo(NamedTuple):
+    """What is run when a tree has ended for good, before that is told and the port is let go.
+
+    For good: by Stop, Kill or End, at the deadline of its lease, or since the member is gone. It
+    has `limit_ns` from its start; at the end of a lease `reserve_ns`, if that is less, from the
+    time at which the tree is killed. Once for each time that anything was run, or if
+    `owed` says that a guardian before this one has not. Otherwise as Run.
+    """
+
+    limit_ns: int
+    reserve_ns: int
+    owed: bool
+    shell: bool
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+
+
+class SetUp(NamedTuple):
+    """Runs need something that is set up before; `begun`: and the runs that do so come now.
+
+    Without it, or after a tree has ended for good, no run is started: a member that was stopped
+    may not know yet that what it set up is undone.
+    """
+
+    begun: int
+
+
+class Cut(NamedTuple):
+    """As Stop, but not for good: nothing is undone; answered by Cleared."""
+
+    grace_ns: int
 
 
 class Stop(NamedTuple):
@@ -134,19 +167,34 @@ class Gone(NamedTuple):
     at_ns: int
 
 
+class Cleared(NamedTuple):
+    """Answer to Cut: nothing of the tree is left, and nothing was undone."""
+
+    at_ns: int
+
+
+class Undone(NamedTuple):
+    """What Undo named has ended, with an exit status, or -1 and by that signal; 0: never begun."""
+
+    status: int
+    signal: int
+
+
 class Pong(NamedTuple):
     """Answer to the Ping of that number."""
 
     number: int
 
 
-Order = Run | Extend | Stop | Kill | End | Ping
-Report = Ready | Started | Failed | Ended | Leftovers | Expired | Gone | Pong
+Order = Run | Extend | Undo | SetUp | Cut | Stop | Kill | End | Ping
+Report = Ready | Started | Failed | Ended | Leftovers | Expired | Gone | Cleared | Undone | Pong
 Message = Order | Report
 
-# Name on the wire, and the fields: i for an integer, s for text. Run has its own rule below.
+# Name on the wire, and the fields: i for an integer, s for text. Run and Undo have their own rule.
 _SHAPES: tuple[tuple[Callable[..., Message], str, str], ...] = (
     (Extend, "extend", "ii"),
+    (SetUp, "set-up", "i"),
+    (Cut, "cut", "i"),
     (Stop, "stop", "i"),
     (Kill, "kill", ""),
     (End, "end", ""),
@@ -159,6 +207,8 @@ _SHAPES: tuple[tuple[Callable[..., Message], str, str], ...] = (
     (Leftovers, "leftovers", "i"),
     (Expired, "expired", "ii"),
     (Gone, "gone", "i"),
+    (Cleared, "cleared", "i"),
+    (Undone, "undone", "ii"),
 )
 _BY_NAME = {name: (made, shape) for made, name, shape in _SHAPES}
 _NAMES = {made: name for made, name, _ in _SHAPES}
@@ -166,7 +216,7 @@ _NAMES = {made: name for made, name, _ in _SHAPES}
 
 def encode(message: Message, limit_bytes: int = LIMIT_BYTES) -> bytes:
     """One frame. Raises ProtocolError for a NUL in a field, a huge number or too long a frame."""
-    if isinstance(message, Run):
+    if isinstance(message, Run | Undo):
         fields = _run_fields(message)
     else:
         fields = [_NAMES[type(message)], *(_written(field) for field in message)]
@@ -182,9 +232,11 @@ def encode(message: Message, limit_bytes: int = LIMIT_BYTES) -> bytes:
     return len(payload).to_bytes(_HEAD_BYTES, "big") + payload
 
 
-def _run_fields(order: Run) -> list[str]:
-    fields = ["run"]
-    fields += map(_written, (order.run, order.term_at_ns, order.kill_at_ns))
+def _run_fields(order: Run | Undo) -> list[str]:
+    if isinstance(order, Run):
+        fields = ["run", *map(_written, (order.run, order.term_at_ns, order.kill_at_ns))]
+    else:
+        fields = ["undo", *map(_written, (order.limit_ns, order.reserve_ns, int(order.owed)))]
     fields += ["1" if order.shell else "0", str(len(order.argv)), *order.argv]
     for name, value in order.env:
         fields += [name, value]
@@ -203,8 +255,8 @@ def decode(payload: bytes) -> Message:
         name, *fields = payload.decode("utf-8", "surrogateescape").split("\0")
     except UnicodeDecodeError as problem:  # surrogateescape takes any byte; kept for certainty
         raise ProtocolError("a frame is not text") from problem
-    if name == "run":
-        return _read_run(fields)
+    if name in ("run", "undo"):
+        return _read_run(name, fields)
     if name not in _BY_NAME:
         raise ProtocolError(f"unknown message {name[:40]!a}")
     made, shape = _BY_NAME[name]
@@ -214,21 +266,18 @@ def decode(payload: bytes) -> Message:
     return made(*(field if kind == "s" else _number(field) for kind, field in pairs))
 
 
-def _read_run(fields: list[str]) -> Run:
+def _read_run(name: str, fields: list[str]) -> Run | Undo:
     if len(fields) < 5 or fields[3] not in ("0", "1"):
-        raise ProtocolError("run is incomplete")
+        raise ProtocolError(f"{name} is incomplete")
     argc, rest = _number(fields[4]), fields[5:]
     if not 1 <= argc <= len(rest) or (len(rest) - argc) % 2:
-        raise ProtocolError("run has the wrong number of arguments")
-    env = rest[argc:]
-    return Run(
-        run=_number(fields[0]),
-        term_at_ns=_number(fields[1]),
-        kill_at_ns=_number(fields[2]),
-        shell=fields[3] == "1",
-        argv=tuple(rest[:argc]),
-        env=tuple(zip(env[::2], env[1::2], strict=True)),
-    )
+        raise ProtocolError(f"{name} has the wrong number of arguments")
+    first, second, third = map(_number, fields[:3])
+    shell, argv = fields[3] == "1", tuple(rest[:argc])
+    env = tuple(zip(rest[argc::2], rest[argc + 1 :: 2], strict=True))
+    if name == "run":
+        return Run(first, second, third, shell, argv, env)
+    return Undo(first, second, bool(third), shell, argv, env)
 
 
 def _number(field: str) -> int:

@@ -60,6 +60,8 @@ def member_unit(
     absolute path first. user: the one that it runs as, "" for root. Raises QuotingError.
     """
     stop_s = config.stop_timeout_s + MARGIN_S
+    if config.on_supervisor:
+        stop_s += config.hook_timeout_s
     if config.witness:
         stop_s += config.interval_test_s  # the release of its vote may take as long
     start_s = config.wait_for_serversocket_s + MARGIN_S

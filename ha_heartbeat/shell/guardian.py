@@ -24,6 +24,8 @@ from ha_heartbeat.guardian.clock import NEVER_NS, now_ns
 from ha_heartbeat.guardian.protocol import (
     LIMIT_BYTES,
     VERSION,
+    Cleared,
+    Cut,
     Decoder,
     End,
     Ended,
@@ -40,8 +42,11 @@ from ha_heartbeat.guardian.protocol import (
     ProtocolError,
     Ready,
     Run,
+    SetUp,
     Started,
     Stop,
+    Undo,
+    Undone,
     encode,
 )
 from ha_heartbeat.shell.aside import aside
@@ -75,7 +80,7 @@ class Lost(NamedTuple):
     reason: str
 
 
-Event = Ready | Started | Failed | Ended | Leftovers | Expired | Gone | Lost
+Event = Ready | Started | Failed | Ended | Leftovers | Expired | Gone | Cleared | Undone | Lost
 
 
 class GuardianError(RuntimeError):
@@ -181,6 +186,10 @@ class Guardian:
         self._on_event = on_event
         self._variant = variant or ""
         self._spare = spare
+        self._undo: Undo | None = None
+        self._needs_set_up = False
+        self._undo_owed = False  # something was run and may not be undone
+        self._deferred = False  # the next guardian is told to undo, and answers
         self._output = (stdout, stderr)
         self._link: _Link | None = None
         self._mender: asyncio.Task[None] | None = None
@@ -205,6 +214,15 @@ class Guardian:
         """The process id of its keeper, on Linux; elsewhere the guardian's own."""
         return self._link.process.pid if self._link is not None else None
 
+    def arm(self, undo: Undo | None, *, needs_set_up: bool) -> None:
+        """What each guardian is told at its start; to be called before that of the first.
+
+        undo: what it runs when a tree has ended for good. needs_set_up: it starts no run before
+        `begin_set_up`, or after a tree has ended for good.
+        """
+        self._undo = undo
+        self._needs_set_up = needs_set_up
+
     async def start(self) -> None:
         """Start the guardian and wait until it listens. Raises GuardianError when it does not."""
         if sys.platform == "linux" and self._variant != "posix":
@@ -222,9 +240,14 @@ class Guardian:
             self._fail(order.run, str(problem))
             return
         self._runs.add(order.run)
+        self._undo_owed = True
         self._kill_at_ns = order.kill_at_ns
         self._watch()
         self._expect_answer()
+
+    def begin_set_up(self) -> None:
+        """The runs to come set up what the others need."""
+        self._send(SetUp(1))
 
     def extend(self, term_at_ns: int, kill_at_ns: int) -> None:
         """The lease as it now stands; times on clock.now_ns()."""
@@ -239,6 +262,11 @@ class Guardian:
     def kill(self) -> None:
         """SIGKILL to the whole tree; answered by Gone."""
         self._clear_out(Kill())
+
+    def cut(self, grace_s: float) -> None:
+        """As stop, but nothing is undone; answered by Cleared, or by Lost."""
+        if self._send(Cut(round(grace_s * 1e9))):
+            self._expect_answer()
 
     async def end(self) -> None:
         """Kill what is left, and return when the guardian and all of its tree are gone."""
@@ -273,11 +301,13 @@ class Guardian:
         self._owes_gone = True
         if self._send(order):
             self._expect_answer()
+        elif self._undo is not None and self._undo_owed:
+            self._deferred = True
         elif self._cleared:
             asyncio.get_running_loop().call_soon(self._pay_gone)
 
     def _pay_gone(self) -> None:
-        if self._owes_gone:
+        if self._owes_gone and not self._deferred:
             self._hear(Gone(now_ns()))
 
     # Whether it is still there.
@@ -303,7 +333,7 @@ class Guardian:
         elif isinstance(message, Expired):
             self._runs = {run for run in self._runs if run > message.latest}
             self._leftovers = 0
-        elif isinstance(message, Gone):
+        elif isinstance(message, Gone | Cleared):
             self._runs.clear()
             self._leftovers = 0
         self._watch()
@@ -311,7 +341,7 @@ class Guardian:
     # Reports.
 
     def _hear(self, message: Message) -> None:
-        if isinstance(message, Run | Extend | Stop | Kill | End | Ping):
+        if isinstance(message, Run | Extend | Undo | SetUp | Cut | Stop | Kill | End | Ping):
             raise ProtocolError(f"{type(message).__name__} is not for a member")
         if isinstance(message, Pong):
             if self._overdue is not None:
@@ -326,6 +356,7 @@ class Guardian:
             self._groups.pop(message.run, None)
         elif isinstance(message, Gone | Expired):
             self._groups.clear()
+            self._undo_owed = self._deferred = False
             self._owes_gone = self._owes_gone and isinstance(message, Expired)
         self._on_event(message)
 
@@ -351,6 +382,12 @@ class Guardian:
             await self._bury(link)
             raise GuardianError(link.obituary())
         self._link = link
+        if self._needs_set_up:
+            link.send(SetUp(0))
+        if self._undo is not None:
+            link.send(self._undo._replace(owed=self._undo_owed))
+        if self._deferred:
+            link.send(Kill())
         self._overdue = Overdue(self._send, link.abandon, self._margin_s * 2 / 3)
         link.closed.add_done_callback(lambda _closed: self._on_loss(link))
 
@@ -394,6 +431,7 @@ class Guardian:
     def _on_loss(self, link: _Link) -> None:
         self._link = None
         self._cleared = False
+        self._deferred = self._owes_gone and self._undo is not None and self._undo_owed
         if (self._runs or self._leftovers) and now_ns() >= self._kill_at_ns:
             link.broken = link.broken or "it was stopped or starved beyond a deadline"
         if self._overdue is not None:

@@ -20,7 +20,7 @@ from ha_heartbeat import __version__
 from ha_heartbeat.config import Address, Config
 from ha_heartbeat.core import types as core
 from ha_heartbeat.core.machine import Core
-from ha_heartbeat.core.votes import kill_margin_s
+from ha_heartbeat.core.votes import kill_margin_s, undo_reserve_s
 from ha_heartbeat.guardian import protocol
 from ha_heartbeat.guardian.clock import now_s
 from ha_heartbeat.shell.control import Control
@@ -228,6 +228,9 @@ class Member:
             on_event=self._hear_guardian,
             spare=lambda: (*self._fence.pids(), *self._check.pids()),
         )
+        undo = self._undo()
+        if undo is not None or self._config.steps:
+            self._own_guardian.arm(undo, needs_set_up=bool(self._config.steps))
         try:
             await self._guardian.start()
         except GuardianError as error:
@@ -359,24 +362,55 @@ class Member:
             self._link.send_answer(effect.conn, effect.answer)
 
     def _start_run(self, effect: core.StartRun) -> None:
-        config = self._config
+        self._run(effect.run, effect.epoch, self._config.command)
+
+    def _start_hook(self, effect: core.StartHook) -> None:
+        if effect.is_first:
+            self._own_guardian.begin_set_up()
+        self._run(effect.run, effect.epoch, (self._config.on_worker,))
+
+    @property
+    def _own_guardian(self) -> Guardian:
+        """The guardian of a command; an application has no hooks, and its runs have no limit."""
+        assert isinstance(self._guardian, Guardian)
+        return self._guardian
+
+    def _run(self, name: str, epoch: int, command: tuple[str, ...]) -> None:
         environment = (
-            ("HA_HEARTBEAT_EPOCH", str(effect.epoch)),
-            ("HA_HEARTBEAT_RUN", effect.run),
+            ("HA_HEARTBEAT_EPOCH", str(epoch)),
+            ("HA_HEARTBEAT_RUN", name),
+            *self._environment(),
+        )
+        shell = len(command) == 1
+        self._guardian.run(
+            protocol.Run(self._runs.number(name), *self._lease_ns, shell, command, environment)
+        )
+
+    def _environment(self) -> tuple[tuple[str, str], ...]:
+        config = self._config
+        return (
             ("HA_HEARTBEAT_MEMBER", config.member),
             ("HA_HEARTBEAT_PEER", str(config.remote or "")),
             ("HA_HEARTBEAT_SERVICE", config.service),
         )
-        shell = len(config.command) == 1
-        self._guardian.run(
-            protocol.Run(
-                self._runs.number(effect.run), *self._lease_ns, shell, config.command, environment
-            )
+
+    def _undo(self) -> protocol.Undo | None:
+        """What the guardian runs at the end of a term, if anything."""
+        config = self._config
+        if not config.on_supervisor:
+            return None
+        limit_ns = round(config.hook_timeout_s * 1e9)
+        reserve_ns = round(undo_reserve_s(config.settings()) * 1e9)
+        return protocol.Undo(
+            limit_ns, reserve_ns, False, True, (config.on_supervisor,), self._environment()
         )
 
     def _extend_lease(self, effect: core.ExtendLease) -> None:
         self._lease_ns = round(effect.term_at * 1e9), round(effect.kill_at * 1e9)
         self._guardian.extend(*self._lease_ns)
+
+    def _cut_tree(self, effect: core.CutTree) -> None:
+        self._own_guardian.cut(effect.grace_s)
 
     def _stop_tree(self, effect: core.StopTree) -> None:
         self._guardian.stop(effect.grace_s)
@@ -434,6 +468,8 @@ DO: Final[dict[type, Callable[[Member, Any], None]]] = {
     core.SendAsk: Member._send_ask,
     core.SendAnswer: Member._send_answer,
     core.StartRun: Member._start_run,
+    core.StartHook: Member._start_hook,
+    core.CutTree: Member._cut_tree,
     core.ExtendLease: Member._extend_lease,
     core.StopTree: Member._stop_tree,
     core.KillTree: Member._kill_tree,
@@ -523,6 +559,10 @@ def _from_guardian(event: GuardianEvent, runs: RunNames) -> core.Event | None:
             return core.Expired(runs.name(latest))
         case protocol.Gone():
             return core.TreeGone()
+        case protocol.Cleared():
+            return core.TreeGone(undone=False)
+        case protocol.Undone(status=status, signal=number):
+            return core.UndoEnded(status, number)
         case Lost(reason=reason):
             return core.GuardianLost(reason)
         case _:

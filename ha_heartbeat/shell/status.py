@@ -59,6 +59,7 @@ def status(s: State, now_s: float, change: Change | None) -> Plain:
         "next_run_at": _next_run(s, clocks),
         "interval_commands_s": cfg.interval_commands_s,
         "stop_timeout_s": cfg.stop_timeout_s,
+        "undo_timeout_s": cfg.hook_timeout_s if cfg.has_undo else 0.0,
         "lease_s": cfg.lease_s,
         "lease_until": clocks.at(s.lease_until) if s.phase in HOLDING else None,
         "witness": _witness(s, clocks),

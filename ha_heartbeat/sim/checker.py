@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ha_heartbeat.core import health
+from ha_heartbeat.core import health, hooks
 from ha_heartbeat.core.types import Evidence, Phase, RoleChanged, TakeoverPolicy
 from ha_heartbeat.core.votes import check_period_s, relied_on_s
 
@@ -167,8 +167,8 @@ class Checker:
                 return False
             if s.paused or (s.phase is Phase.WORKER and s.fallback and self._falls_back(host)):
                 return False  # it has to be resumed, or a hand-over is due
-            if s.phase is Phase.WORKER and health.is_failing(s):
-                return False  # the same
+            if s.phase is Phase.WORKER and (health.is_failing(s) or not hooks.is_ready(s)):
+                return False  # the same, or it does not run yet
             if host.clock.local(self.world.now) <= s.switch_until:
                 return False  # the operator has asked for one
             heard_at = s.heard_at if s.settings.peer else s.read_at

@@ -13,9 +13,11 @@ from ha_heartbeat.core.types import (
     Asked,
     CheckDone,
     Connect,
+    CutTree,
     Disconnect,
     Event,
     Exit,
+    Expired,
     ExtendLease,
     FenceDone,
     GuardianLost,
@@ -36,12 +38,14 @@ from ha_heartbeat.core.types import (
     SendAsk,
     Settings,
     Started,
+    StartHook,
     StartRun,
     StopRequested,
     StopTree,
     SwapWitness,
     SwitchoverRequested,
     Tick,
+    TreeGone,
     WitnessRead,
 )
 from ha_heartbeat.sim.clock import LocalClock
@@ -121,6 +125,7 @@ class Host:
         self.inbox.clear()
         self.guardian.latest = ""
         self.guardian.present = True
+        self.guardian.undo_owed = self.guardian.untold = False
         self.booted_at = self.struck_at = self.world.now
         self.core = Core(self.settings, strict=True)
         self.world.trace(self, "starts")
@@ -141,10 +146,15 @@ class Host:
         if self.core is None or self.frozen or not self.guardian.present:
             return
         self.world.trace(self, "guardian killed")
-        self.guardian.vanish()
-        self.guardian.latest = ""
-        self.guardian.present = False
+        guardian = self.guardian
+        for_good = guardian.undoing != () or (guardian.stopping and guardian.undo_owed)
+        guardian.vanish()
+        guardian.latest = ""
+        guardian.present = False
         self.tell(GuardianLost("killed."))
+        if for_good:  # the next one sees to it
+            guardian.undo_owed = True
+            guardian.clear(TreeGone())
 
     def crash_both(self) -> None:
         """A kill -9 of member and guardian: its keeper ends the tree at once."""
@@ -166,6 +176,8 @@ class Host:
         guardian.generation += 1  # it ends nothing any more
         guardian.run = ""
         guardian.stopping = False
+        guardian.undoing = ()
+        guardian.steps = 0
         if guardian.leftovers:
             self.orphans = True
             self.world.timeline.at(
@@ -345,6 +357,8 @@ class Host:
             world.checker.hears(self, event.record.epoch)  # type: ignore[union-attr]
         elif kind is GuardianLost:
             self.guardian.present = True
+        elif kind is Expired:
+            self.guardian.untold = False
         clock = self.clock
         now = clock.offset + world.timeline.now * clock.rate
         effects = core.step(event, now, world.rng.random())
@@ -410,6 +424,13 @@ class Host:
     def _start_run(self, effect: StartRun) -> None:
         self.world.checker.starts(self, effect.epoch)
         self.guardian.start(effect.run)
+
+    def _start_hook(self, effect: StartHook) -> None:
+        self.world.checker.starts(self, effect.epoch)
+        self.guardian.start(effect.run, is_hook=True)
+
+    def _cut_tree(self, effect: CutTree) -> None:
+        self.guardian.cut(effect.grace_s)
 
     def _extend(self, effect: ExtendLease) -> None:
         self.guardian.extend(effect.term_at, effect.kill_at)
@@ -489,6 +510,8 @@ DO: dict[type, Callable[[Host, Any], None] | None] = {
     SendAsk: Host._send_ask,
     SendAnswer: Host._send_answer,
     StartRun: Host._start_run,
+    StartHook: Host._start_hook,
+    CutTree: Host._cut_tree,
     ExtendLease: Host._extend,
     StopTree: Host._stop_tree,
     KillTree: Host._kill_tree,

@@ -18,6 +18,7 @@ from ha_heartbeat.core import (
     actions,
     evidence,
     health,
+    hooks,
     machine,
     schedule,
     table,
@@ -94,6 +95,7 @@ PLACES: Final[dict[str, Any]] = {
     "actions": actions,
     "evidence": evidence,
     "health": health,
+    "hooks": hooks,
     "machine": machine,
     "schedule": schedule,
     "table": table,
@@ -339,6 +341,27 @@ MUTANTS: Final = (
         "founded-epoch",
         "a record founded by one who knows less is founded anew, with the higher epoch",
         ("witness.may_found", "or (is_vacant(record) and record.epoch < s.epoch_seen)", ""),
+    ),
+    # -- around the command ------------------------------------------------------------------------
+    _mutant(
+        "hooks-first",
+        "the command runs when every hook before it has succeeded",
+        ("hooks.is_ready", "s.steps_done >= len(s.settings.steps)", "True"),
+    ),
+    _mutant(
+        "hooks-anew",
+        "what was undone, or went with a guardian, is set up anew before the command runs",
+        ("schedule.forget_tree", "s.steps_done = 0", "pass"),
+    ),
+    _mutant(
+        "undone-before-released",
+        "hooks and what they set up are part of the tree: the role is not released before",
+        ("State._surroundings", 'return self.hook != "" or self.set_up', "return False"),
+    ),
+    _mutant(
+        "undo-before-deadline",
+        "a lease that ends leaves time to undo what was set up",
+        ("votes.ending_times", " - undo_reserve_s(s.settings)", ""),
     ),
     # -- the command does badly --------------------------------------------------------------------
     _mutant(

@@ -104,7 +104,11 @@ class World:
         stop_s = max(h.settings.stop_timeout_s for h in self.hosts)
         delay_s = max(h.settings.fallback_delay_s for h in self.hosts)
         held_s = max(h.held_down_s for h in self.hosts)
-        return 4 * s + 4 * stop_s + 6 * i + delay_s + held_s + 1.0
+        hooks_s = max(
+            (len(h.settings.steps) + h.settings.has_undo) * h.settings.hook_timeout_s
+            for h in self.hosts
+        )
+        return 4 * s + 4 * stop_s + 4 * hooks_s + 6 * i + delay_s + held_s + 1.0
 
     def stay(self) -> None:
         """What is settled never switches."""
@@ -118,7 +122,7 @@ class World:
     def can_be_ill(self) -> bool:
         """Whether the members would notice that the command does badly."""
         cfg = self.hosts[0].settings
-        return cfg.has_check or cfg.max_failures > 0
+        return cfg.has_check or cfg.max_failures > 0 or cfg.steps != ()
 
     def fall_ill(self) -> None:
         """The command does badly on some members, and nothing else happens: no ping-pong.

@@ -17,6 +17,8 @@ ELSEWHERE = {
     "state_dir": "see below",
     "fence": "none",
     "check": "none",
+    "on_worker": "none",
+    "on_supervisor": "none",
     "witness": "none",
 }
 """Defaults that are not the same everywhere, or that are nothing."""

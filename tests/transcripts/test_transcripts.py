@@ -22,6 +22,7 @@ from ha_heartbeat.core.types import (
     RecordOverlap,
     Replied,
     Say,
+    StartHook,
     StartRun,
     TakeoverPolicy,
 )
@@ -59,6 +60,9 @@ class Teller:
             "fallbacks": tuple(m in given.get("fallback", "") for m in ("m1", "m2")),
             "has_fence": given.pop("fence", "") == "yes",
             "run_timeout_s": float(given.pop("run-timeout", "inf")),
+            "steps": ("on-worker",) if "hook-timeout" in given else (),
+            "has_undo": "hook-timeout" in given,
+            "hook_timeout_s": float(given.pop("hook-timeout", "5")),
             "max_failures": int(given.pop("max-failures", "0")),
             "has_check": "check-failures" in given,
             "check_failures": int(given.pop("check-failures", "3")),
@@ -170,6 +174,8 @@ class Teller:
                 self._note(host, f"> run {effect.run}")
             elif isinstance(effect, Replied):
                 self._note(host, f"> to the operator: {effect.text}")
+            elif isinstance(effect, StartHook):
+                self._note(host, f"> hook {effect.run}")
             elif isinstance(effect, RecordOverlap):
                 self._note(host, f"> records an overlap of {effect.seconds:.3f} s")
 

@@ -57,6 +57,9 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
         "fallback_delay_s": "60",
         "stop_timeout_s": "1e1",
         "run_timeout_s": "600",
+        "on_worker": "mount /srv",
+        "on_supervisor": "umount /srv",
+        "hook_timeout_s": "2",
         "max_failures": "0",
         "check": "curl localhost",
         "check_interval_s": "3",
@@ -89,6 +92,9 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
         fallback_delay_s=60.0,
         stop_timeout_s=10.0,
         run_timeout_s=600.0,
+        on_worker="mount /srv",
+        on_supervisor="umount /srv",
+        hook_timeout_s=2.0,
         max_failures=0,
         check="curl localhost",
         check_interval_s=3.0,
@@ -308,3 +314,8 @@ def test_numbers_of_failures_have_a_range(name: str, text: str) -> None:
 def test_an_empty_check_is_refused() -> None:
     with pytest.raises(ConfigError, match="exits with 0 only when the service is well"):
         make(check=" ")
+
+
+def test_a_time_limit_of_no_hook_is_refused() -> None:
+    with pytest.raises(ConfigError, match="give one with --on-worker or --on-supervisor"):
+        make(hook_timeout_s="2")
