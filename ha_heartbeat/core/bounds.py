@@ -206,11 +206,11 @@ def objections(cfg: Settings) -> tuple[str, ...]:
             f"may take {b.limit_s:g} s, so one late answer uses up the lease; give at least 2"
         )
     if cfg.has_undo and cfg.hook_timeout_s > b.undo_s:
-        least_s = math.ceil(400 * cfg.hook_timeout_s / cfg.check_count) / 100
+        enough_s = math.ceil(400 * cfg.hook_timeout_s / cfg.check_count) / 100
         found.append(
             f"--hook-timeout {cfg.hook_timeout_s:g} is longer than the {b.undo_s:.4g} s that a "
             f"lease of {b.lease_s:g} s leaves to --on-supervisor at its end; give at most "
-            f"{_down(b.undo_s)}, or an --interval-test of at least {least_s:.10g}"
+            f"{_down(b.undo_s)}, or an --interval-test of at least {enough_s:.10g}"
         )
     if not found and cfg.stop_timeout_s > b.room_s:
         least_s = _least_interval_s(cfg)
