@@ -77,8 +77,8 @@ def test_every_module_can_be_imported_here(name: str) -> None:
     [
         ([], "not enough values"),
         (["99", "linux", "0", "", "0", "0"], "its member speaks version 99"),
-        (["2", "beos", "0", "", "0", "0"], "there is no guardian of kind beos"),
-        (["2", "posix", "99", "", "0", "0"], "Bad file descriptor"),
+        (["3", "beos", "0", "", "0", "0"], "there is no guardian of kind beos"),
+        (["3", "posix", "99", "", "0", "0"], "Bad file descriptor"),
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_a_status(arguments: list[str], words: str) -> None:
