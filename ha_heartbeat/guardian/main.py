@@ -329,8 +329,15 @@ class Guard:
 
     # What time it is.
 
+    def _stands(self) -> bool:
+        """Whether something was set up that is to be undone, whether the tree is empty or not."""
+        return self._undo_owed and self._undo is not None
+
     def _enforce(self, now: int) -> None:
         if self._tree.empty():
+            if self._stands() and now >= self._lease.kill_at_ns:
+                self._owes_expired = True
+                self._settle()
             return
         lease = self._lease_now()
         term_at_ns = min(lease.term_at_ns, self._order.term_at_ns)
@@ -360,7 +367,7 @@ class Guard:
         Only the lease is of concern to others: whoever waits for an order holds the port meanwhile.
         """
         if self._tree.empty():
-            until_ns = NEVER_NS
+            until_ns = self._lease.kill_at_ns if self._stands() else NEVER_NS
         elif self._condemned:
             until_ns = self._strike_at_ns + _STRIKE_NS
         else:
@@ -371,7 +378,8 @@ class Guard:
     def _due_ns(self) -> int | None:
         """When to wake if nothing happens; None for not at all."""
         if self._tree.empty():
-            return None
+            due_ns = self._lease.kill_at_ns if self._stands() else NEVER_NS
+            return None if due_ns == NEVER_NS else due_ns
         if self._condemned:
             due_ns = self._strike_at_ns
         else:

@@ -200,7 +200,7 @@ class Guardian:
         self._groups: dict[int, int] = {}  # run -> pid, of those with something left
         self._owes_gone = False
         self._overdue: Overdue | None = None
-        self._kill_at_ns = NEVER_NS
+        self._term_at_ns = self._kill_at_ns = NEVER_NS
         self._runs: set[int] = set()  # asked for, and not known to have ended
         self._leftovers = 0
 
@@ -241,7 +241,7 @@ class Guardian:
             return
         self._runs.add(order.run)
         self._undo_owed = True
-        self._kill_at_ns = order.kill_at_ns
+        self._term_at_ns, self._kill_at_ns = order.term_at_ns, order.kill_at_ns
         self._watch()
         self._expect_answer()
 
@@ -252,7 +252,7 @@ class Guardian:
     def extend(self, term_at_ns: int, kill_at_ns: int) -> None:
         """The lease as it now stands; times on clock.now_ns()."""
         self._send(Extend(term_at_ns, kill_at_ns))
-        self._kill_at_ns = kill_at_ns
+        self._term_at_ns, self._kill_at_ns = term_at_ns, kill_at_ns
         self._watch()
 
     def stop(self, grace_s: float) -> None:
@@ -385,6 +385,7 @@ class Guardian:
         if self._needs_set_up:
             link.send(SetUp(0))
         if self._undo is not None:
+            link.send(Extend(self._term_at_ns, self._kill_at_ns))
             link.send(self._undo._replace(owed=self._undo_owed))
         if self._deferred:
             link.send(Kill())

@@ -51,8 +51,11 @@ class Checker:
         self.safety_only = False
 
     def live(self, host: Host) -> bool:
-        """Whether anything of the host's command can do something now."""
-        return host.guardian.alive and host.powered and not host.frozen
+        """Whether anything of the host's command can do something now, or what it set up stands."""
+        guardian = host.guardian
+        # Where a guardian is lost beside a stopped member nobody can undo it: a limit that is told.
+        stands = guardian.alive or (guardian.undo_owed and guardian.present)
+        return stands and host.powered and not host.frozen
 
     def lives(self, host: Host) -> None:
         """A command has begun to live, or to live again, on `host`."""

@@ -89,7 +89,7 @@ class Guardian:
         if self.command.varies and not is_hook:
             lasts_s *= world.rng.choice((0.1, 1, 10))
         world.timeline.at(world.now + lasts_s, self._finish, self.generation)
-        self._watch_deadline()
+        self.watch_deadline()
         world.checker.lives(self.host)
 
     def _hook_s(self) -> float:
@@ -117,13 +117,14 @@ class Guardian:
         """Move the deadline (the host's clock)."""
         self.term_at, self.kill_at = term_at, kill_at
 
-    def _watch_deadline(self) -> None:
+    def watch_deadline(self) -> None:
+        """Look again when the lease is over."""
         host = self.host
         host.world.timeline.at(host.clock.world(self.kill_at), self._deadline, self.generation)
 
     def _deadline(self, generation: int) -> None:
         """At the deadline the tree is dead; if that has moved meanwhile, look again then."""
-        if generation != self.generation or not self.alive:
+        if generation != self.generation or not (self.alive or self.undo_owed):
             return
         host = self.host
         if host.frozen:
@@ -134,7 +135,7 @@ class Guardian:
             self.untold = bool(host.settings.steps)
             self.clear(Expired(self.latest))
         else:
-            self._watch_deadline()
+            self.watch_deadline()
 
     def stop(self, grace_s: float) -> None:
         """SIGTERM, the grace, SIGKILL; then `TreeGone`."""
@@ -177,6 +178,7 @@ class Guardian:
             stopping = self.stopping
             self._end_all()
             self.host.tell_later(TreeGone(undone=False))
+            self._deadline(self.generation)
             if stopping:
                 self.clear(TreeGone())
 
@@ -233,4 +235,5 @@ class Guardian:
     def vanish(self) -> None:
         """Everything is gone at once: the power was cut, or the guardian was killed."""
         self.steps = 0
+        self.undo_owed = False
         self._end_all()

@@ -147,14 +147,17 @@ class Host:
             return
         self.world.trace(self, "guardian killed")
         guardian = self.guardian
-        for_good = guardian.undoing != () or (guardian.stopping and guardian.undo_owed)
+        owed = guardian.undo_owed or guardian.undoing != ()
+        for_good = owed and (guardian.stopping or guardian.undoing != ())
         guardian.vanish()
+        guardian.undo_owed = owed
         guardian.latest = ""
         guardian.present = False
         self.tell(GuardianLost("killed."))
         if for_good:  # the next one sees to it
-            guardian.undo_owed = True
             guardian.clear(TreeGone())
+        elif owed:
+            guardian.watch_deadline()
 
     def crash_both(self) -> None:
         """A kill -9 of member and guardian: its keeper ends the tree at once."""
@@ -178,6 +181,7 @@ class Host:
         guardian.stopping = False
         guardian.undoing = ()
         guardian.steps = 0
+        guardian.undo_owed = False
         if guardian.leftovers:
             self.orphans = True
             self.world.timeline.at(
@@ -297,7 +301,7 @@ class Host:
         thawed, self.thawed = self.thawed, []
         for call, args in thawed:
             call(*args)
-        if self.guardian.alive:
+        if self.world.checker.live(self):
             self.world.checker.lives(self)
         self._catch_up()
 

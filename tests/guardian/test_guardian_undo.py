@@ -157,3 +157,17 @@ def test_runs_wait_for_what_they_need(rig: Callable[..., Rig], variant: str) -> 
     one.say(Kill(), shell("true", 4))
     one.expect(Gone)
     one.expect(Failed)
+
+
+def test_what_was_set_up_is_undone_at_the_end_of_a_lease_with_nothing_running(
+    rig: Callable[..., Rig], variant: str, tmp_path: Path
+) -> None:
+    """A member that was stopped between two runs may have a successor by then."""
+    one = rig(variant)
+    one.say(undo(f"echo > {tmp_path / 'undone'}"), shell("true"))
+    one.expect(Started)
+    one.expect(Ended)
+    one.say(Extend(**lease(0.2, 0.3)))
+    assert one.expect(Undone) == Undone(0, 0)
+    one.expect(Expired)
+    assert (tmp_path / "undone").exists()
