@@ -807,7 +807,10 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
             Row(tree_alive, None, do.end_tree, "what the run left behind is part of the tree"),
             RELEASE,
         ),
-        Kind.TREE_GONE: (RELEASE,),
+        Kind.TREE_GONE: (
+            Row(tree_alive, None, do.end_tree, "a guardian was lost, and what was set up stands"),
+            RELEASE,
+        ),
         Kind.EXPIRED: (LAPSE, RELEASE),
         Kind.HOOK_ENDED: (NO_HOOK,),
         Kind.CHECKED: (stay("the hand-over goes on, whatever the last check says"),),
