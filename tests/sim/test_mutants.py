@@ -19,8 +19,11 @@ QUICK = (
     "unchanged-record",
     "compare-and-swap",
     "epoch-kept",
-    "witness-vote-given-up",
-    "founded-epoch",
+    "hold-down",
+    "fit-peer",
+    "hooks-first",
+    "undone-before-released",
+    "undo-before-deadline",
 )
 BY_NAME = {m.name: m for m in (*MUTANTS, *REDUNDANT)}
 
