@@ -8,14 +8,9 @@ ends for good. It is part of the tree until then: the role is not given away bef
 
 from __future__ import annotations
 
-from typing import Final
-
 from ha_heartbeat.core import health
 from ha_heartbeat.core.state import FOREVER, State
 from ha_heartbeat.core.types import Level, Phase, RunEnded, RunFailed, StartHook, UndoEnded
-
-GUARDIAN_START_S: Final = 1.0
-"""What another guardian is given to be there before the steps are taken again."""
 
 
 def is_ready(s: State) -> bool:

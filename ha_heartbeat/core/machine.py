@@ -168,6 +168,7 @@ class Core:
 
 def _started(s: State, e: Started, now: float, chance: float) -> Kind | None:
     s.incarnation = e.incarnation
+    s.former = e.former
     s.phase_since = s.looking_since = s.started_at = now
     s.epoch_seen = max(e.epoch_seen, e.epoch_reserved)
     s.hold = e.hold
@@ -229,6 +230,7 @@ def _inbound_closed(s: State, e: InboundClosed, now: float, chance: float) -> Ki
 
 
 def _run_started(s: State, e: RunStarted, now: float, chance: float) -> Kind | None:
+    schedule.started(s)
     return None
 
 
@@ -280,7 +282,7 @@ def _guardian_lost(s: State, e: GuardianLost, now: float, chance: float) -> Kind
     schedule.forget_tree(s, undone=False)
     if s.settings.steps and s.phase is Phase.WORKER:
         s.steps_done = 0  # an address went with the guardian
-        s.next_run_at = max(min(s.next_run_at, now), now + hooks.GUARDIAN_START_S)
+        s.next_run_at = max(min(s.next_run_at, now), now + schedule.GUARDIAN_START_S)
     return Kind.TREE_GONE
 
 

@@ -14,6 +14,9 @@ from ha_heartbeat.core.types import (
     StartRun,
 )
 
+GUARDIAN_START_S: Final = 1.0
+"""What another guardian is given to be there, before anything is started again."""
+
 SERVICE_TICKS: Final = 10
 """A run that outlasts this many intervals is a service: a command that is not meant to end."""
 
@@ -80,17 +83,30 @@ def times_out_at(s: State) -> float:
 
 
 def failed(s: State, e: RunFailed, now: float) -> bool:
-    """The run could not be started; the next tick tries again. False for a run not known."""
+    """The run could not be started; the next tick tries again. False for a run not known.
+
+    Without a guardian it was the command's turn all the same, so its tick waits for the next one.
+    """
     if not e.run or e.run != s.run:
         return False
     s.run = ""
     text = f"Run {e.run} could not be started: {e.reason.rstrip('.')}."
-    s.say(Level.CHECK if s.run_failing else Level.ERROR, text)
+    if not e.guarded:
+        s.say_once("unguarded", Level.WARNING, f"{text} It is tried again every second.")
+        if s.next_run_at != FOREVER:
+            s.next_run_at = min(s.next_run_at, now + GUARDIAN_START_S)
+        return True
+    s.say_once("unstarted", Level.ERROR, text)
     s.run_failing = True
     if s.phase is Phase.WORKER:
         health.count_run(s, now, failed=True)
     _plan(s, now)
     return True
+
+
+def started(s: State) -> None:
+    """The run is under way: if the next cannot be started, that is news."""
+    s.take_back("unguarded", "unstarted")
 
 
 def ended(s: State, e: RunEnded, now: float) -> bool:

@@ -58,6 +58,7 @@ class State:
     settings: Settings
     terms: Terms
     incarnation: str = ""
+    former: str = ""  # that of the life before, which is dead
 
     # the role (table, actions)
     phase: Phase = Phase.LOOKING
@@ -271,6 +272,7 @@ def view(s: State, now: float) -> View:
         now >= s.unfit_until,
         s.terms,
         s.hold,
+        s.former,
     )
 
 

@@ -135,7 +135,8 @@ class View(NamedTuple):
     knows of; `worker_for_s` is how long it has been worker, 0 when it is not. `overlap_s` is for
     how long, at most, it was worker at the same time as the worker of `overlap_epoch`, to which it
     gave way; 0 if there was none. `fit` is false while it is held down, because the command did
-    badly there. `hold` is the latest order to pause or to resume that it knows.
+    badly there. `hold` is the latest order to pause or to resume that it knows. `former` is the
+    incarnation of its life before, "" if that is not known.
     """
 
     member: str
@@ -154,6 +155,7 @@ class View(NamedTuple):
     fit: bool
     terms: Terms
     hold: Hold = NO_HOLD
+    former: str = ""
 
 
 class Wants(Enum):
@@ -216,12 +218,17 @@ class Record(NamedTuple):
 
 
 class Started(NamedTuple):
-    """The member has bound its port and may look for its peer. First event, given once."""
+    """The member has bound its port and may look for its peer. First event, given once.
+
+    `former` is the incarnation of its life before, as far as that is known, or "": it is dead, as
+    it and all of its tree held this port.
+    """
 
     incarnation: str
     epoch_seen: int
     epoch_reserved: int
     hold: Hold = NO_HOLD
+    former: str = ""
 
 
 class Tick(NamedTuple):
@@ -281,10 +288,14 @@ class RunStarted(NamedTuple):
 
 
 class RunFailed(NamedTuple):
-    """Run `run` could not be started; `reason` is a sentence. Nothing of it is alive."""
+    """Run `run` could not be started; `reason` is a sentence. Nothing of it is alive.
+
+    `guarded` is false when the command was not even tried, as another guardian is still to come.
+    """
 
     run: str
     reason: str
+    guarded: bool = True
 
 
 class RunEnded(NamedTuple):

@@ -402,6 +402,9 @@ def _meet(s: State, seen: View, now: float) -> None:
     if s.peer is not None:
         votes.free_promise(s)
         _retire(s, s.peer.incarnation)
+    _retire(s, seen.former)
+    if seen.incarnation == s.former:
+        s.former = ""  # two that share a state directory, by mistake
     s.past = tuple(p for p in s.past if p != seen.incarnation)
     s.take_back("role-denied", "denied", "fallback-waits")
     votes.note_peer_lease(s, seen.terms.interval_test_s * seen.terms.check_count)
@@ -417,7 +420,9 @@ def _meet(s: State, seen: View, now: float) -> None:
 
 
 def _retire(s: State, incarnation: str) -> None:
-    s.past = (*s.past, incarnation)[-PAST_INCARNATIONS:]
+    """That life is over: another one has bound its port, or the port refused. "" is nobody's."""
+    if incarnation:
+        s.past = (*s.past, incarnation)[-PAST_INCARNATIONS:]
 
 
 def _compare(s: State, seen: View) -> None:

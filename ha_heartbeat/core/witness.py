@@ -86,7 +86,7 @@ def shows_life(s: State, now: float) -> bool:
 
 def _holder_gone(s: State, record: Record, now: float) -> bool:
     """Whether the holder is proved not to run: it said so, is dead, or voted for us itself."""
-    if record.released or record.incarnation in s.past:
+    if record.released or record.incarnation == s.former or record.incarnation in s.past:
         return True
     peer = s.peer
     return (

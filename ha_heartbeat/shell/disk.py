@@ -27,6 +27,12 @@ class Disk:
         """What an earlier life has left: the highest epoch seen, and the highest reserved."""
         return self._state.epoch_seen, self._state.epoch_reserved
 
+    def begin(self, incarnation: str) -> str:
+        """This life begins, with its first write; the incarnation of the life before, or ""."""
+        former = self._state.former
+        self._state.begin(incarnation)
+        return former
+
     def remember(self, seen: int, reserved: int) -> None:
         """Keep the epochs, soon."""
         self._aside(self._save, seen, reserved)

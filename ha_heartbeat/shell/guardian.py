@@ -80,7 +80,25 @@ class Lost(NamedTuple):
     reason: str
 
 
-Event = Ready | Started | Failed | Ended | Leftovers | Expired | Gone | Cleared | Undone | Lost
+class Unguarded(NamedTuple):
+    """The run was not started: another guardian is still to come."""
+
+    run: int
+
+
+Event = (
+    Ready
+    | Started
+    | Failed
+    | Unguarded
+    | Ended
+    | Leftovers
+    | Expired
+    | Gone
+    | Cleared
+    | Undone
+    | Lost
+)
 
 
 class GuardianError(RuntimeError):
@@ -230,11 +248,12 @@ class Guardian:
         await self._open()
 
     def run(self, order: Run) -> None:
-        """Start a run; answered by Started or Failed."""
+        """Start a run; answered by Started, Failed or Unguarded."""
         self._unanswered.add(order.run)
         try:
             if not self._send(order):
-                self._fail(order.run, "there is no guardian at the moment")
+                self._unanswered.discard(order.run)
+                asyncio.get_running_loop().call_soon(self._on_event, Unguarded(order.run))
                 return
         except ProtocolError as problem:
             self._fail(order.run, str(problem))

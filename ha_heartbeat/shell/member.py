@@ -29,7 +29,7 @@ from ha_heartbeat.shell.disk import Disk
 from ha_heartbeat.shell.errors import StartError
 from ha_heartbeat.shell.exchange import Exchange
 from ha_heartbeat.shell.guardian import Event as GuardianEvent
-from ha_heartbeat.shell.guardian import Guardian, GuardianError, Lost
+from ha_heartbeat.shell.guardian import Guardian, GuardianError, Lost, Unguarded
 from ha_heartbeat.shell.link import Link
 from ha_heartbeat.shell.listen import bind, explain_loopback
 from ha_heartbeat.shell.log import Log, Speaker
@@ -248,7 +248,8 @@ class Member:
             if self._link is not None:
                 self._link.serve(sockets)
             self._notifier.status(core.Phase.LOOKING.value)
-            self.tell(core.Started(self._incarnation, *self._disk.epochs, self._disk.hold))
+            former = self._disk.begin(self._incarnation)
+            self.tell(core.Started(self._incarnation, *self._disk.epochs, self._disk.hold, former))
             self._notifier.ready(self._is_well)
             try:
                 return await self._end
@@ -551,6 +552,9 @@ def _from_guardian(event: GuardianEvent, runs: RunNames) -> core.Event | None:
             return core.RunStarted(runs.name(run))
         case protocol.Failed(run=run, reason=reason):
             return core.RunFailed(runs.name(run), reason)
+        case Unguarded(run=run):
+            reason = "there is no guardian at the moment"
+            return core.RunFailed(runs.name(run), reason, guarded=False)
         case protocol.Ended(run=run, status=status, signal=number, leftovers=leftovers):
             return core.RunEnded(runs.name(run), status, number, leftovers)
         case protocol.Leftovers(number=number):

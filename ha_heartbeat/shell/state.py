@@ -1,4 +1,4 @@
-"""What a member must not forget over a restart: epochs, overlaps, and whether it is paused.
+"""What a member must not forget over a restart: epochs, overlaps, a pause, and who it was.
 
 One small file for each service and local address, so that two members on one host do not meet in
 it. It is replaced as a whole, and it carries a checksum: what cannot be read right is never taken
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import stat
 import threading
 import time
@@ -58,6 +59,8 @@ class _Content(NamedTuple):
     epoch_reserved: int
     overlaps: tuple[Overlap, ...]
     hold: Hold = NO_HOLD
+    incarnation: str = ""
+    host: str = ""
 
 
 class StateFile:
@@ -116,6 +119,24 @@ class StateFile:
     def hold(self) -> Hold:
         """The latest order to pause or to resume; NO_HOLD when none was ever given."""
         return self._content.hold
+
+    @property
+    def former(self) -> str:
+        """The incarnation of the life before, which is over; "" when none is known.
+
+        Not one of another host: two that share a directory by mistake may both be alive.
+        """
+        return self._content.incarnation if self._content.host == socket.gethostname() else ""
+
+    def begin(self, incarnation: str) -> None:
+        """Another life begins, by this name: the next save writes it, and `former` has had its use.
+
+        To be called once the port is bound, which proves that the life before is over.
+        """
+        with self._lock:
+            self._content = self._content._replace(
+                incarnation=incarnation, host=socket.gethostname()
+            )
 
     @property
     def unsaved(self) -> bool:
@@ -182,6 +203,9 @@ class StateFile:
         }
         if self._content.hold.number:
             body["hold"] = self._content.hold._asdict()
+        if self._content.incarnation:
+            body["incarnation"] = self._content.incarnation
+            body["host"] = self._content.host
         body["checksum"] = checksum(body)
         return (json.dumps(body, indent=2) + "\n").encode("ascii")
 
@@ -270,7 +294,11 @@ def _checked(path: str, service: str, body: object) -> _Content:
     except TypeError:
         raise _damaged(path, "has no usable list of overlaps") from None
     hold = _read_hold(path, body.get("hold"))
-    return _Content(body["epoch_seen"], body["epoch_reserved"], overlaps[-MAX_OVERLAPS:], hold)
+    incarnation, host = body.get("incarnation", ""), body.get("host", "")
+    if not isinstance(incarnation, str) or not isinstance(host, str):
+        raise _damaged(path, "has no usable incarnation and host")
+    epochs = body["epoch_seen"], body["epoch_reserved"]
+    return _Content(*epochs, overlaps[-MAX_OVERLAPS:], hold, incarnation, host)
 
 
 def _read_hold(path: str, value: object) -> Hold:

@@ -70,7 +70,8 @@ class Guardian:
     def start(self, run: str, *, is_hook: bool = False) -> None:
         """Start a run or a hook, which ends by itself after its time."""
         if not self.present:
-            self.host.tell_later(RunFailed(run, "There is no guardian at the moment."))
+            reason = "there is no guardian at the moment"
+            self.host.tell_later(RunFailed(run, reason, guarded=False))
             return
         world = self.host.world
         if self.undoing or (self.untold and not is_hook):

@@ -80,6 +80,7 @@ class Host:
         self.thawed: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.wake = float("inf")
         self.disk = (0, 0)
+        self.former = ""  # on disk, too: the life that last wrote there
         self.hold = NO_HOLD  # on disk, too
         self.restart_wanted = False
         self.stop_sent = False
@@ -106,6 +107,11 @@ class Host:
         return self.core is not None or self.guardian.alive
 
     @property
+    def incarnation(self) -> str:
+        """What its present life, or the last one, is called."""
+        return f"{self.index}.{self.life}"
+
+    @property
     def is_well(self) -> bool:
         """Whether its member is up and running."""
         return self.core is not None and not (self.frozen or self.stalled)
@@ -129,7 +135,7 @@ class Host:
         self.booted_at = self.struck_at = self.world.now
         self.core = Core(self.settings, strict=True)
         self.world.trace(self, "starts")
-        self.tell(Started(f"{self.index}.{self.life}", *self.disk, self.hold))
+        self.tell(Started(self.incarnation, *self.disk, self.hold, self.former))
 
     def crash(self) -> None:
         """A kill -9 of the member: its connections end, its guardian ends the tree."""
@@ -490,6 +496,7 @@ class Host:
 
     def _remember(self, effect: Remember) -> None:
         self.disk = (effect.epoch_seen, effect.epoch_reserved)
+        self.former = self.incarnation
 
     def _keep_hold(self, effect: KeepHold) -> None:
         self.hold = effect.hold

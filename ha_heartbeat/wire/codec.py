@@ -7,7 +7,8 @@ A line looks like this, so that it can be read with nc:
 What other versions may do. The number is the protocol's major version: another one is not
 understood at all. Within a major version fields and types of message may be added, and are ignored
 by those who do not know them. An unknown value of `wants` is read as "nothing": the asker is
-answered and given nothing, which is always safe. A missing `hold` means that nobody ever paused.
+answered and given nothing, which is always safe. A missing `hold` means that nobody ever paused, a
+missing `former` that nothing is known of a life before.
 `terms.takeover` is only compared, so any word will do. An unknown `phase` or `mode` is an error,
 because a rule that both members must apply alike depends on it; a new one of these needs a new
 major version.
@@ -156,6 +157,7 @@ def _answer_fields(answer: Answer) -> dict[str, object]:
 def _view_fields(view: View) -> dict[str, object]:
     # Left out as long as nobody has ever paused: most never do.
     hold = {"hold": _hold_fields(view.hold)} if view.hold.number else {}
+    former = {"former": view.former} if view.former else {}
     return {
         "member": view.member,
         "incarnation": view.incarnation,
@@ -173,6 +175,7 @@ def _view_fields(view: View) -> dict[str, object]:
         "fit": view.fit,
         "terms": view.terms._asdict(),
         **hold,
+        **former,
     }
 
 
@@ -286,6 +289,7 @@ def _read_view(fields: _Fields) -> View:
         fit=fields.boolean("fit", absent=True),
         terms=_read_terms(fields.nested("terms")),
         hold=_read_hold(fields.nested("hold")) if fields.has("hold") else NO_HOLD,
+        former=fields.text("former", MAX_INCARNATION_CHARS) if fields.has("former") else "",
     )
 
 

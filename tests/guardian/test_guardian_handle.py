@@ -29,7 +29,7 @@ from ha_heartbeat.guardian.protocol import (
 )
 from ha_heartbeat.shell import guardian as handle
 from ha_heartbeat.shell import overdue
-from ha_heartbeat.shell.guardian import Event, Guardian, GuardianError, Lost
+from ha_heartbeat.shell.guardian import Event, Guardian, GuardianError, Lost, Unguarded
 from tests.guardian.rig import (
     DAEMON,
     PATIENCE_S,
@@ -226,7 +226,7 @@ def test_what_is_asked_while_there_is_no_guardian_is_answered() -> None:
         member.guardian.run(shell("true", 3))
         member.guardian.kill()
         member.guardian.extend(1, 2)
-        assert await member.expect(Failed) == Failed(3, "there is no guardian at the moment")
+        assert await member.expect(Unguarded) == Unguarded(3)
         await member.expect(Gone)
         await member.expect(Ready)
 

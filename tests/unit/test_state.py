@@ -46,6 +46,27 @@ def test_fresh_then_kept(tmp_path: Path) -> None:
     assert fresh.path == str(tmp_path / "a" / "b" / "web@m1_22221" / "state.json")
 
 
+def test_the_life_before_is_known_by_its_name(tmp_path: Path) -> None:
+    first = open_state(tmp_path)
+    assert first.former == ""
+    first.begin("one")
+    first.save(1, 3)
+    second = open_state(tmp_path)
+    assert second.former == "one"
+    second.begin("two")
+    assert open_state(tmp_path).former == "one", "nothing was written yet"
+
+
+def test_a_life_on_another_host_is_not_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_state(tmp_path)
+    first.begin("one")
+    first.save(1, 3)
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    assert open_state(tmp_path).former == ""
+
+
 def test_the_file_is_readable_and_private(tmp_path: Path) -> None:
     path, body = saved(tmp_path / "new")
     assert body["format"] == 1
@@ -124,6 +145,7 @@ def test_a_very_long_directory_name_is_cut_and_still_unique() -> None:
         (b'{"format": 1, "epoch_seen": 1, "epoch_reserved": 1.5}', "no usable epoch_reserved"),
         (b'{"format": 1, "epoch_seen": 1, "epoch_reserved": 1, "overlaps": [1]}', "overlaps"),
         (b'{"format": 1, "epoch_seen": 1, "epoch_reserved": 1, "overlaps": 1}', "overlaps"),
+        (b'{"format": 1, "epoch_seen": 1, "epoch_reserved": 1, "incarnation": 1}', "incarnation"),
     ],
 )
 def test_damage_is_said_and_never_touched(tmp_path: Path, data: bytes, wrong: str) -> None:

@@ -51,6 +51,7 @@ VIEW = View(
     terms=Terms(10.0, 3, 30.0, "silence", "ls -l"),
 )
 ASK = Ask("backup", 7, VIEW, Wants.VOTE, 30.0)
+REBORN = ASK._replace(view=VIEW._replace(former="0f39"))
 PAUSED = ASK._replace(view=VIEW._replace(hold=Hold(3, True, "maintenance", "m1", 1.5)))
 ANSWER = Answer(7, "aa11", VIEW, True, False, "because")
 
@@ -77,6 +78,7 @@ views = st.builds(
     View,
     member=texts(255),
     incarnation=texts(64),
+    former=st.just("") | texts(64),
     number=counts,
     phase=st.sampled_from(Phase),
     holding=st.booleans(),
@@ -209,7 +211,8 @@ ODD_CHOICES: list[Any] = ["dancing", 7, None, {}]
 ODD_OBJECTS: list[Any] = [[], "x", 1, None]
 CASES: list[tuple[Message, str, Any]] = [
     *((ASK, path, ...) for path in ["service", "seq", "wants", "lease_s", "view", "view/terms"]),
-    *((ASK, "view/" + name, ...) for name in VIEW._fields if name not in ("hold", "fit")),
+    *((ASK, "view/" + name, ...) for name in VIEW._fields if name not in ("hold", "fit", "former")),
+    *((REBORN, "view/former", v) for v in ODD_TEXTS),
     *((PAUSED, "view/hold/" + name, ...) for name in Hold._fields),
     *((PAUSED, "view/hold", v) for v in ODD_OBJECTS),
     *((PAUSED, "view/hold/on", v) for v in ODD_BOOLEANS),
