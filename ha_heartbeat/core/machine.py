@@ -282,7 +282,7 @@ def _guardian_lost(s: State, e: GuardianLost, now: float, chance: float) -> Kind
     schedule.forget_tree(s, undone=False)
     if s.settings.steps and s.phase is Phase.WORKER:
         s.steps_done = 0  # an address went with the guardian
-        s.next_run_at = max(min(s.next_run_at, now), now + schedule.GUARDIAN_START_S)
+        s.next_run_at = max(min(s.next_run_at, now), now + schedule.AGAIN_S)
     return Kind.TREE_GONE
 
 

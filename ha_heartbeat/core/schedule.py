@@ -14,8 +14,8 @@ from ha_heartbeat.core.types import (
     StartRun,
 )
 
-GUARDIAN_START_S: Final = 1.0
-"""What another guardian is given to be there, before anything is started again."""
+AGAIN_S: Final = 1.0
+"""What a guardian that is not there, or not ready, is given before anything is started again."""
 
 SERVICE_TICKS: Final = 10
 """A run that outlasts this many intervals is a service: a command that is not meant to end."""
@@ -85,16 +85,16 @@ def times_out_at(s: State) -> float:
 def failed(s: State, e: RunFailed, now: float) -> bool:
     """The run could not be started; the next tick tries again. False for a run not known.
 
-    Without a guardian it was the command's turn all the same, so its tick waits for the next one.
+    One that was not even tried is due all the same, and says nothing of the command.
     """
     if not e.run or e.run != s.run:
         return False
     s.run = ""
     text = f"Run {e.run} could not be started: {e.reason.rstrip('.')}."
-    if not e.guarded:
-        s.say_once("unguarded", Level.WARNING, f"{text} It is tried again every second.")
+    if not e.tried:
+        s.say_once("untried", Level.WARNING, f"{text} It is tried again every second.")
         if s.next_run_at != FOREVER:
-            s.next_run_at = min(s.next_run_at, now + GUARDIAN_START_S)
+            s.next_run_at = min(s.next_run_at, now + AGAIN_S)
         return True
     s.say_once("unstarted", Level.ERROR, text)
     s.run_failing = True
@@ -106,7 +106,7 @@ def failed(s: State, e: RunFailed, now: float) -> bool:
 
 def started(s: State) -> None:
     """The run is under way: if the next cannot be started, that is news."""
-    s.take_back("unguarded", "unstarted")
+    s.take_back("untried", "unstarted")
 
 
 def ended(s: State, e: RunEnded, now: float) -> bool:

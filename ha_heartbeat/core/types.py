@@ -290,12 +290,13 @@ class RunStarted(NamedTuple):
 class RunFailed(NamedTuple):
     """Run `run` could not be started; `reason` is a sentence. Nothing of it is alive.
 
-    `guarded` is false when the command was not even tried, as another guardian is still to come.
+    `tried` is false if that says nothing of the command: there is no guardian yet, or it still ends
+    what was before.
     """
 
     run: str
     reason: str
-    guarded: bool = True
+    tried: bool = True
 
 
 class RunEnded(NamedTuple):

@@ -199,7 +199,7 @@ class Guard:
             self._asked = self._owes_expired = False
 
     def _start(self, order: Run) -> None:
-        now = now_ns()
+        now, tried = now_ns(), 0
         if self._leaving:
             problem = "the guardian is about to end"
         elif self._run is not None:
@@ -216,13 +216,13 @@ class Guard:
             try:
                 self._tree.start(order)
             except StartError as reason:
-                problem = str(reason)
+                problem, tried = str(reason), 1
             else:
                 self._run = self._latest = order.run
                 self._undo_owed = True
                 self._set_lease(order.term_at_ns, order.kill_at_ns)
                 return
-        self._say(Failed(order.run, problem))
+        self._say(Failed(order.run, problem, tried))
 
     # What happened to the tree.
 
@@ -246,7 +246,7 @@ class Guard:
             self._say(Started(run, outcome.pid, now_ns()))
         elif isinstance(outcome, NotLaunched):
             self._run = None
-            self._say(Failed(run, outcome.reason))
+            self._say(Failed(run, outcome.reason, 1))
         elif isinstance(outcome, Exited):
             self._run = None
             left = self._tree.leftovers()

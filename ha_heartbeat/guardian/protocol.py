@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-VERSION = 3
+VERSION = 4
 LIMIT_BYTES = 4 * 1024 * 1024
 """The longest payload; above what Linux takes as arguments and environment together by default."""
 
@@ -124,10 +124,14 @@ class Started(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """The run did not start; the reason is a sentence for a human."""
+    """The run did not start; the reason is a sentence for a human.
+
+    `tried` is 0 if that says nothing of its program: it was not the time for any run.
+    """
 
     run: int
     reason: str
+    tried: int
 
 
 class Ended(NamedTuple):
@@ -202,7 +206,7 @@ _SHAPES: tuple[tuple[Callable[..., Message], str, str], ...] = (
     (Pong, "pong", "i"),
     (Ready, "ready", "i"),
     (Started, "started", "iii"),
-    (Failed, "failed", "is"),
+    (Failed, "failed", "isi"),
     (Ended, "ended", "iiiii"),
     (Leftovers, "leftovers", "i"),
     (Expired, "expired", "ii"),

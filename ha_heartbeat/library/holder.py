@@ -59,9 +59,9 @@ class Holder:
     def run(self, order: Run) -> None:
         """Begin the term."""
         if self._term is not None or self._ended:
-            self._soon(Failed(order.run, "the application has left its term"))
+            self._soon(Failed(order.run, "the application has left its term", 0))
         elif now_ns() >= min(order.term_at_ns, order.kill_at_ns):
-            self._soon(Failed(order.run, "the lease is already over"))
+            self._soon(Failed(order.run, "the lease is already over", 0))
         else:
             self._term = Term(dict(order.env), order.kill_at_ns)
             self.extend(order.term_at_ns, order.kill_at_ns)

@@ -80,25 +80,7 @@ class Lost(NamedTuple):
     reason: str
 
 
-class Unguarded(NamedTuple):
-    """The run was not started: another guardian is still to come."""
-
-    run: int
-
-
-Event = (
-    Ready
-    | Started
-    | Failed
-    | Unguarded
-    | Ended
-    | Leftovers
-    | Expired
-    | Gone
-    | Cleared
-    | Undone
-    | Lost
-)
+Event = Ready | Started | Failed | Ended | Leftovers | Expired | Gone | Cleared | Undone | Lost
 
 
 class GuardianError(RuntimeError):
@@ -248,15 +230,14 @@ class Guardian:
         await self._open()
 
     def run(self, order: Run) -> None:
-        """Start a run; answered by Started, Failed or Unguarded."""
+        """Start a run; answered by Started or Failed."""
         self._unanswered.add(order.run)
         try:
             if not self._send(order):
-                self._unanswered.discard(order.run)
-                asyncio.get_running_loop().call_soon(self._on_event, Unguarded(order.run))
+                self._fail(order.run, "there is no guardian at the moment", 0)
                 return
         except ProtocolError as problem:
-            self._fail(order.run, str(problem))
+            self._fail(order.run, str(problem), 1)
             return
         self._runs.add(order.run)
         self._undo_owed = True
@@ -307,12 +288,12 @@ class Guardian:
         self._link.send(order)
         return True
 
-    def _fail(self, run: int, reason: str) -> None:
+    def _fail(self, run: int, reason: str, tried: int) -> None:
         """Answer a run that no guardian will; not from within the caller's call."""
 
         def answer() -> None:
             if run in self._unanswered:
-                self._hear(Failed(run, reason))
+                self._hear(Failed(run, reason, tried))
 
         asyncio.get_running_loop().call_soon(answer)
 
@@ -466,7 +447,7 @@ class Guardian:
         self._cleared = True
         reason = lost.obituary()
         for run in sorted(self._unanswered):
-            self._hear(Failed(run, f"{reason} before it answered; this run may have begun"))
+            self._hear(Failed(run, f"{reason} before it answered; this run may have begun", 0))
         if not (self._ending.is_set() and lost.process.returncode == 0):
             self._on_event(Lost(reason))
         self._pay_gone()

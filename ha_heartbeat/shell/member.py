@@ -29,7 +29,7 @@ from ha_heartbeat.shell.disk import Disk
 from ha_heartbeat.shell.errors import StartError
 from ha_heartbeat.shell.exchange import Exchange
 from ha_heartbeat.shell.guardian import Event as GuardianEvent
-from ha_heartbeat.shell.guardian import Guardian, GuardianError, Lost, Unguarded
+from ha_heartbeat.shell.guardian import Guardian, GuardianError, Lost
 from ha_heartbeat.shell.link import Link
 from ha_heartbeat.shell.listen import bind, explain_loopback
 from ha_heartbeat.shell.log import Log, Speaker
@@ -550,11 +550,8 @@ def _from_guardian(event: GuardianEvent, runs: RunNames) -> core.Event | None:
     match event:
         case protocol.Started(run=run):
             return core.RunStarted(runs.name(run))
-        case protocol.Failed(run=run, reason=reason):
-            return core.RunFailed(runs.name(run), reason)
-        case Unguarded(run=run):
-            reason = "there is no guardian at the moment"
-            return core.RunFailed(runs.name(run), reason, guarded=False)
+        case protocol.Failed(run=run, reason=reason, tried=tried):
+            return core.RunFailed(runs.name(run), reason, tried=bool(tried))
         case protocol.Ended(run=run, status=status, signal=number, leftovers=leftovers):
             return core.RunEnded(runs.name(run), status, number, leftovers)
         case protocol.Leftovers(number=number):

@@ -16,7 +16,7 @@ class Runner(Protocol):
         """Be ready for the first run. Raises GuardianError when that cannot be."""
 
     def run(self, order: Run) -> None:
-        """Start a run; answered by Started, Failed or Unguarded."""
+        """Start a run; answered by Started or Failed."""
 
     def extend(self, term_at_ns: int, kill_at_ns: int) -> None:
         """The lease as it now stands; times on clock.now_ns()."""

@@ -71,11 +71,11 @@ class Guardian:
         """Start a run or a hook, which ends by itself after its time."""
         if not self.present:
             reason = "there is no guardian at the moment"
-            self.host.tell_later(RunFailed(run, reason, guarded=False))
+            self.host.tell_later(RunFailed(run, reason, tried=False))
             return
         world = self.host.world
         if self.undoing or (self.untold and not is_hook):
-            self.host.tell_later(RunFailed(run, "What was set up for it is undone."))
+            self.host.tell_later(RunFailed(run, "what was set up for it is undone", tried=False))
             return
         if self.run:
             world.checker.fail(f"run {run} is started while {self.run} is alive")

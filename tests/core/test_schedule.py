@@ -50,11 +50,11 @@ def tick_until(core: Core, until: float) -> list[tuple[float, str]]:
 
 def test_a_run_that_found_no_guardian_is_tried_again_soon_and_said_once() -> None:
     core, run = worker()
-    told = core.step(RunFailed(run, NOBODY, guarded=False), 0.2)
+    told = core.step(RunFailed(run, NOBODY, tried=False), 0.2)
     assert len(said(told, Level.WARNING)) == 1
-    ((at, again),) = tick_until(core, 0.2 + schedule.GUARDIAN_START_S)
-    assert not said(core.step(RunFailed(again, NOBODY, guarded=False), at), Level.WARNING)
-    ((at, again),) = tick_until(core, at + schedule.GUARDIAN_START_S)
+    ((at, again),) = tick_until(core, 0.2 + schedule.AGAIN_S)
+    assert not said(core.step(RunFailed(again, NOBODY, tried=False), at), Level.WARNING)
+    ((at, again),) = tick_until(core, at + schedule.AGAIN_S)
     core.step(RunStarted(again), at)
     assert core.state.failed_runs == 0, "it was not the command that failed"
 

@@ -29,7 +29,7 @@ from ha_heartbeat.guardian.protocol import (
 )
 from ha_heartbeat.shell import guardian as handle
 from ha_heartbeat.shell import overdue
-from ha_heartbeat.shell.guardian import Event, Guardian, GuardianError, Lost, Unguarded
+from ha_heartbeat.shell.guardian import Event, Guardian, GuardianError, Lost
 from tests.guardian.rig import (
     DAEMON,
     PATIENCE_S,
@@ -151,7 +151,7 @@ def test_a_run_that_cannot_be_sent_fails() -> None:
     async def scene(member: Member) -> None:
         member.guardian.run(order(("a\0b",), 8))
         failed = await member.expect(Failed)
-        assert failed == Failed(8, "a NUL character cannot be passed to a program")
+        assert failed == Failed(8, "a NUL character cannot be passed to a program", 1)
 
     play(scene)
 
@@ -226,7 +226,7 @@ def test_what_is_asked_while_there_is_no_guardian_is_answered() -> None:
         member.guardian.run(shell("true", 3))
         member.guardian.kill()
         member.guardian.extend(1, 2)
-        assert await member.expect(Unguarded) == Unguarded(3)
+        assert await member.expect(Failed) == Failed(3, "there is no guardian at the moment", 0)
         await member.expect(Gone)
         await member.expect(Ready)
 

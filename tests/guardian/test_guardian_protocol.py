@@ -50,7 +50,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(End),
     st.builds(Ready, numbers),
     st.builds(Started, numbers, numbers, numbers),
-    st.builds(Failed, numbers, texts),
+    st.builds(Failed, numbers, texts, numbers),
     st.builds(Ended, numbers, numbers, numbers, numbers, numbers),
     st.builds(Leftovers, numbers),
     st.builds(Expired, numbers, numbers),
@@ -122,10 +122,10 @@ def test_a_frame_too_long_is_refused_by_its_head() -> None:
 
 def test_what_cannot_be_sent_is_refused_by_the_sender() -> None:
     with pytest.raises(ProtocolError, match="NUL"):
-        encode(Failed(1, "a\0b"))
+        encode(Failed(1, "a\0b", 1))
     with pytest.raises(ProtocolError, match="surrogate"):
-        encode(Failed(1, "\ud800"))
+        encode(Failed(1, "\ud800", 1))
     with pytest.raises(ProtocolError, match="out of range"):
         encode(Gone(2**63))
     with pytest.raises(ProtocolError, match="more than"):
-        encode(Failed(1, "x" * LIMIT_BYTES))
+        encode(Failed(1, "x" * LIMIT_BYTES, 1))

@@ -96,7 +96,7 @@ def test_a_second_run_beside_the_first_is_refused(rig: Maker, variant: str) -> N
     reports = [member.hear(), member.hear()]
     assert {type(report) for report in reports} == {Started, Failed}
     (failed,) = (report for report in reports if isinstance(report, Failed))
-    assert failed == Failed(2, "run 1 is in progress")
+    assert failed == Failed(2, "run 1 is in progress", 0)
     member.say(Kill())
     member.expect(Ended)
     member.expect(Gone)
