@@ -286,7 +286,18 @@ def say_preferred(s: State, e: Event, now: float) -> None:
 
 
 def start_fence(s: State, e: Event, now: float) -> None:
-    """Silence, and the operator gave a command that can end the doubt."""
+    """Silence, and the operator gave a command that can end the doubt.
+
+    One that still runs since an earlier silence is waited for: a second beside it might turn off a
+    peer that is up again, and the end of the first would be taken for that of the second.
+    """
+    if s.fence_running:
+        s.say(
+            Level.WARNING,
+            f"{s.settings.peer} has not answered for {s.settings.lease_s:g} s: waiting for the "
+            f"fence command, which still runs since an earlier silence.",
+        )
+        return
     s.fence_started_at = now
     s.fence_running = True
     s.fenced_at = NEVER

@@ -53,7 +53,7 @@ def failed(s: State, e: RunFailed, now: float) -> bool:
     if not e.run or e.run != s.hook:
         return False
     s.hook = ""
-    if s.phase is Phase.WORKER and not s.ending:
+    if e.tried and s.phase is Phase.WORKER and not s.ending:
         _fail(s, f"could not be started: {e.reason.rstrip('.')}")
     return True
 

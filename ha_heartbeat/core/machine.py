@@ -236,6 +236,8 @@ def _run_started(s: State, e: RunStarted, now: float, chance: float) -> Kind | N
 
 def _run_failed(s: State, e: RunFailed, now: float, chance: float) -> Kind | None:
     if hooks.failed(s, e, now):
+        if not e.tried:
+            schedule.again(s, now)
         return Kind.HOOK_ENDED
     return Kind.RUN_ENDED if schedule.failed(s, e, now) else None
 

@@ -93,8 +93,7 @@ def failed(s: State, e: RunFailed, now: float) -> bool:
     text = f"Run {e.run} could not be started: {e.reason.rstrip('.')}."
     if not e.tried:
         s.say_once("untried", Level.WARNING, f"{text} It is tried again every second.")
-        if s.next_run_at != FOREVER:
-            s.next_run_at = min(s.next_run_at, now + AGAIN_S)
+        again(s, now)
         return True
     s.say_once("unstarted", Level.ERROR, text)
     s.run_failing = True
@@ -102,6 +101,12 @@ def failed(s: State, e: RunFailed, now: float) -> bool:
         health.count_run(s, now, failed=True)
     _plan(s, now)
     return True
+
+
+def again(s: State, now: float) -> None:
+    """What was not even tried is due, as soon as there may be a guardian that is ready for it."""
+    if s.next_run_at != FOREVER:
+        s.next_run_at = now + min(AGAIN_S, s.settings.interval_commands_s)
 
 
 def started(s: State) -> None:

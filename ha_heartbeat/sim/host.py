@@ -455,6 +455,8 @@ class Host:
         """It ends the peer at some time or does not, and ends itself some time later."""
         world = self.world
         random = world.rng.random
+        if self.fencing:
+            world.checker.fail(f"{self.settings.member} starts a fence while one still runs")
         self.fencing = True
         lease_s = self.settings.lease_s
         acts_at = world.now + random() * lease_s

@@ -300,6 +300,11 @@ MUTANTS: Final = (
         "a fence's success is void when the peer was heard after it was started",
         ("table.heard_since_fence", "return s.heard_at >=", "return False and s.heard_at >="),
     ),
+    _mutant(
+        "one-fence",
+        "a fence command that still runs is waited for, and no second one started beside it",
+        ("actions.start_fence", "if s.fence_running:", "if False:"),
+    ),
     # -- the witness -------------------------------------------------------------------------------
     _mutant(
         "unchanged-record",
