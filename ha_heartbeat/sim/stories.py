@@ -46,6 +46,8 @@ class Stories:
             ]
         if self.world.hosts[0].settings.has_witness:
             self.all += [self.missed_terms, self.short_term, self.short_term]
+            if any(host.settings.has_fence for host in self.world.hosts):
+                self.all += [self.outlived_fence, self.outlived_fence]
 
     def tell(self) -> None:
         """One of them."""
@@ -157,6 +159,20 @@ class Stories:
         worker.boot()
         self.leases(0.0, 0.3)
         other.boot()
+
+    def outlived_fence(self) -> None:
+        """The role comes back, and its worker is lost again, while the fence command still runs."""
+        worker, other = self.worker_first()
+        for _ in range(2):
+            self.part()
+            self.blind(worker)
+            self.leases(1.05, 1.3)
+            self.join()
+            self.world.witness.mend()
+            self.leases(0.05, 0.2)
+            if _is_worker(other):
+                other.order_switchover()
+                self.leases(0.05, 0.2)
 
     def missed_terms(self) -> None:
         """A member is down while its peer goes through more terms than its own epochs skip."""
