@@ -296,10 +296,13 @@ def _note_refusal(s: State, reason: str, wanted: Wants) -> None:
 
 
 def _note_vote(s: State, answer: Answer, asked_at: float, now: float) -> None:
-    """The peer's vote counts from when it was asked for; a worker's lease goes as far."""
+    """The peer's vote counts from when it was asked for; a worker's lease goes as far.
+
+    Only where votes are counted: without a witness each check extends the lease by itself.
+    """
     if answer.vote and not answer.view.holding:
         votes.count_peer_vote(s, asked_at)
-        if s.phase in LEASED and now <= s.lease_until:
+        if s.settings.has_witness and s.phase in LEASED and now <= s.lease_until:
             votes.keep_lease(s, now)
 
 
