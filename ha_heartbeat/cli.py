@@ -82,6 +82,14 @@ OPTIONS = (
         "30",
     ),
     Option(
+        "cadence",
+        "",
+        "cadence",
+        "restart|continue",
+        "a new worker runs the command at once, or when the last worker's next run is due",
+        "continue",
+    ),
+    Option(
         "wait_for_serversocket_s",
         "w",
         "wait-for-serversocket",

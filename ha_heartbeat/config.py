@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
 from ha_heartbeat import places
-from ha_heartbeat.core.types import Mode, Settings, TakeoverPolicy
+from ha_heartbeat.core.types import Cadence, Mode, Settings, TakeoverPolicy
 
 ADDRESS_EXAMPLES = "m1:22221 or [::1]:22221"
 MIN_SPAN_S = 0.001
@@ -87,6 +87,7 @@ class Config:
     interval_test_s: float = 10.0
     check_count: int = 3
     interval_commands_s: float = 30.0
+    cadence: Cadence = Cadence.RESTART
     wait_for_serversocket_s: float = 300.0
     mode: Mode = Mode.SUPERVISOR
     fallback: bool = False
@@ -159,6 +160,7 @@ class Config:
             interval_test_s=self.interval_test_s,
             check_count=self.check_count,
             interval_commands_s=self.interval_commands_s,
+            cadence=self.cadence,
             stop_timeout_s=self.stop_timeout_s,
             run_timeout_s=self.run_timeout_s or math.inf,
             fallback_delay_s=self.fallback_delay_s,
@@ -452,6 +454,7 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "interval_test_s": _read_span,
     "check_count": _counted(1),
     "interval_commands_s": _read_span,
+    "cadence": _choice(Cadence),
     "wait_for_serversocket_s": _read_wait,
     "mode": _choice(Mode),
     "fallback": _read_flag,

@@ -133,7 +133,7 @@ def _become_worker(s: State, now: float, proof: Evidence, why: str) -> None:
     s.say(Level.INFO, f"{why} Becoming worker, epoch {s.epoch}.")
     votes.keep_lease(s, now)
     health.begin(s, now)
-    schedule.start_at_once(s, now)
+    schedule.begin_term(s, now)
     schedule.due(s, now)
     watch.reserve_epoch(s)
     inform(s, now)
@@ -451,7 +451,7 @@ def keep_role(s: State, now: float, why: str) -> None:
     """Go on as worker, as if nothing had been handed over; `why` begins the line of the log."""
     s.give_up_at = FOREVER
     s.gave_up = ""
-    s.next_run_at = now
+    s.next_run_at = schedule.first_run_at(s, now)
     s.say(Level.WARNING, f"{why}, staying worker, epoch {s.epoch}.")
     votes.keep_lease(s, now)
     schedule.due(s, now)

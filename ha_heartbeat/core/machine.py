@@ -95,8 +95,9 @@ class Core:
             self._decide(kind, event, now)
             if s.phase in WATCHING:
                 watch.ask_if_first(s, now)
-        if type(event) is Asked and kind is not None and not s.told:
+        if ((type(event) is Asked and kind is not None) or s.run_untold) and not s.told:
             watch.tell(s, now)
+        s.run_untold = False
         out, s.out = s.out, []
         if self.strict and type(event) is Tick:
             self._assert_progress(now)

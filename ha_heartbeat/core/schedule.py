@@ -7,6 +7,7 @@ from typing import Final
 from ha_heartbeat.core import health, hooks
 from ha_heartbeat.core.state import FOREVER, NEVER, State
 from ha_heartbeat.core.types import (
+    Cadence,
     Level,
     Phase,
     RunEnded,
@@ -21,10 +22,22 @@ SERVICE_TICKS: Final = 10
 """A run that outlasts this many intervals is a service: a command that is not meant to end."""
 
 
-def start_at_once(s: State, now: float) -> None:
-    """A new worker does not wait for a tick: nobody knows how long nothing has run."""
+def begin_term(s: State, now: float) -> None:
+    """A new worker counts its runs from one."""
     s.run_count = 0
-    s.next_run_at = now
+    s.next_run_at = first_run_at(s, now)
+
+
+def first_run_at(s: State, now: float) -> float:
+    """When somebody runs again who did not, or not for certain: at once.
+
+    Nobody knows how long nothing has run. With --cadence continue it is when the next run is due
+    after the latest that is known, whoever made it: a tick that has passed meanwhile is made up for
+    at once, and those to come stay where they were.
+    """
+    if s.settings.cadence is Cadence.RESTART or s.last_run_at == NEVER:
+        return now
+    return s.last_run_at + s.settings.interval_commands_s
 
 
 def rest(s: State) -> None:
@@ -49,7 +62,8 @@ def due(s: State, now: float) -> None:
     s.next_run_at += interval_s * (1 + late_s // interval_s)
     s.run_count += 1
     s.run = s.latest_run = f"{s.epoch}.{s.run_count}"
-    s.run_started_at = now
+    s.run_started_at = s.last_run_at = now
+    s.run_untold = s.settings.cadence is Cadence.CONTINUE
     s.run_timed_out = False
     s.skip_said = False
     s.set_up = s.settings.has_undo

@@ -138,6 +138,8 @@ class State:
     run: str = ""
     latest_run: str = ""  # the one last asked for, whether it lives or not
     run_started_at: float = NEVER
+    last_run_at: float = NEVER  # when the latest run started, here or elsewhere
+    run_untold: bool = False  # and the peer does not know yet
     run_count: int = 0
     next_run_at: float = FOREVER
     skip_said: bool = False
@@ -273,6 +275,7 @@ def view(s: State, now: float) -> View:
         s.terms,
         s.hold,
         s.former,
+        None if s.last_run_at == NEVER else now - s.last_run_at,
     )
 
 

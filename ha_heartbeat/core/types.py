@@ -24,6 +24,13 @@ class TakeoverPolicy(Enum):
     PROOF = "proof"
 
 
+class Cadence(Enum):
+    """When a new worker starts its first run: at once, or when the last worker would have."""
+
+    RESTART = "restart"
+    CONTINUE = "continue"
+
+
 class Phase(StrEnum):
     """Where a member stands. `WORKER` is the only phase in which a run may be started."""
 
@@ -69,6 +76,7 @@ class Settings(NamedTuple):
     interval_test_s: float
     check_count: int
     interval_commands_s: float
+    cadence: Cadence
     stop_timeout_s: float
     run_timeout_s: float
     fallback_delay_s: float
@@ -136,7 +144,8 @@ class View(NamedTuple):
     how long, at most, it was worker at the same time as the worker of `overlap_epoch`, to which it
     gave way; 0 if there was none. `fit` is false while it is held down, because the command did
     badly there. `hold` is the latest order to pause or to resume that it knows. `former` is the
-    incarnation of its life before, "" if that is not known.
+    incarnation of its life before, "" if that is not known. `ran_ago_s` is how long ago the latest
+    run was started that it knows of, its own or another's; None if it knows of none.
     """
 
     member: str
@@ -156,6 +165,7 @@ class View(NamedTuple):
     terms: Terms
     hold: Hold = NO_HOLD
     former: str = ""
+    ran_ago_s: float | None = None
 
 
 class Wants(Enum):

@@ -386,6 +386,8 @@ def _hear(s: State, seen: View, now: float) -> bool:
     if s.peer is None or seen.incarnation != s.peer.incarnation or s.unanswered > 1:
         s.present_since = now  # it was away, or a whole check long not to be heard
     s.peer = seen
+    if seen.ran_ago_s is not None:
+        s.last_run_at = max(s.last_run_at, now - seen.ran_ago_s)
     orders.learn_hold(s, seen.hold)
     if s.said & ABSENCES and seen.phase is not Phase.STOPPED:
         s.take_back(*ABSENCES)

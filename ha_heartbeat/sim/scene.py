@@ -6,7 +6,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from ha_heartbeat.core.state import FOREVER
-from ha_heartbeat.core.types import Mode, Settings, TakeoverPolicy
+from ha_heartbeat.core.types import Cadence, Mode, Settings, TakeoverPolicy
 from ha_heartbeat.sim.clock import LocalClock
 from ha_heartbeat.sim.guardian import DEAF, Command
 
@@ -32,6 +32,7 @@ def plain_scene(
     intervals_test_s: tuple[float, float] = (10.0, 10.0),
     check_count: int = 3,
     interval_commands_s: float = 30.0,
+    cadence: Cadence = Cadence.RESTART,
     stop_timeout_s: float = 10.0,
     run_timeout_s: float = FOREVER,
     fallback_delay_s: float = 0.0,
@@ -61,6 +62,7 @@ def plain_scene(
             interval_test_s=intervals_test_s[i],
             check_count=check_count,
             interval_commands_s=interval_commands_s,
+            cadence=cadence,
             stop_timeout_s=stop_timeout_s,
             run_timeout_s=run_timeout_s,
             fallback_delay_s=fallback_delay_s,
@@ -99,6 +101,7 @@ def with_options(scene: Scene, rng: Random) -> Scene:
     model = settings[0]._replace(
         run_timeout_s=interval_s * rng.choice((FOREVER, FOREVER, 0.5, 5.0)),
         fallback_delay_s=interval_s * rng.choice((0.0, 0.5, 3.0)),
+        cadence=rng.choice(tuple(Cadence)),
         max_failures=rng.choice((0, 0, 1, 3)),
         has_check=rng.random() < 0.5,
         check_interval_s=interval_s * rng.choice((0.2, 1.0, 3.0)),
@@ -117,6 +120,7 @@ def with_options(scene: Scene, rng: Random) -> Scene:
 OPTIONS: Final = (
     "run_timeout_s",
     "fallback_delay_s",
+    "cadence",
     "max_failures",
     "steps",
     "has_undo",

@@ -8,7 +8,7 @@ What other versions may do. The number is the protocol's major version: another 
 understood at all. Within a major version fields and types of message may be added, and are ignored
 by those who do not know them. An unknown value of `wants` is read as "nothing": the asker is
 answered and given nothing, which is always safe. A missing `hold` means that nobody ever paused, a
-missing `former` that nothing is known of a life before.
+missing `former` that nothing is known of a life before, a missing `ran_ago_s` the same of runs.
 `terms.takeover` is only compared, so any word will do. An unknown `phase` or `mode` is an error,
 because a rule that both members must apply alike depends on it; a new one of these needs a new
 major version.
@@ -158,6 +158,7 @@ def _view_fields(view: View) -> dict[str, object]:
     # Left out as long as nobody has ever paused: most never do.
     hold = {"hold": _hold_fields(view.hold)} if view.hold.number else {}
     former = {"former": view.former} if view.former else {}
+    ran = {} if view.ran_ago_s is None else {"ran_ago_s": view.ran_ago_s}
     return {
         "member": view.member,
         "incarnation": view.incarnation,
@@ -176,6 +177,7 @@ def _view_fields(view: View) -> dict[str, object]:
         "terms": view.terms._asdict(),
         **hold,
         **former,
+        **ran,
     }
 
 
@@ -290,6 +292,7 @@ def _read_view(fields: _Fields) -> View:
         terms=_read_terms(fields.nested("terms")),
         hold=_read_hold(fields.nested("hold")) if fields.has("hold") else NO_HOLD,
         former=fields.text("former", MAX_INCARNATION_CHARS) if fields.has("former") else "",
+        ran_ago_s=fields.span("ran_ago_s", zero=True) if fields.has("ran_ago_s") else None,
     )
 
 

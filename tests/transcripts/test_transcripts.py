@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ha_heartbeat.core.types import (
+    Cadence,
     Effect,
     Event,
     Level,
@@ -59,6 +60,7 @@ class Teller:
             ),
             "fallbacks": tuple(m in given.get("fallback", "") for m in ("m1", "m2")),
             "has_fence": given.pop("fence", "") == "yes",
+            "cadence": Cadence(given.pop("cadence", "restart")),
             "run_timeout_s": float(given.pop("run-timeout", "inf")),
             "steps": ("on-worker",) if "hook-timeout" in given else (),
             "has_undo": "hook-timeout" in given,

@@ -21,7 +21,7 @@ from ha_heartbeat.config import (
     make_config,
     read_address,
 )
-from ha_heartbeat.core.types import Mode, TakeoverPolicy
+from ha_heartbeat.core.types import Cadence, Mode, TakeoverPolicy
 
 
 def make(command: tuple[str, ...] = ("ls -l",), **texts: str) -> Config:
@@ -57,6 +57,7 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
         "fallback_delay_s": "60",
         "stop_timeout_s": "1e1",
         "run_timeout_s": "600",
+        "cadence": "Continue",
         "on_worker": "mount /srv",
         "on_supervisor": "umount /srv",
         "hook_timeout_s": "2",
@@ -92,6 +93,7 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
         fallback_delay_s=60.0,
         stop_timeout_s=10.0,
         run_timeout_s=600.0,
+        cadence=Cadence.CONTINUE,
         on_worker="mount /srv",
         on_supervisor="umount /srv",
         hook_timeout_s=2.0,

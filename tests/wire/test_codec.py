@@ -51,7 +51,7 @@ VIEW = View(
     terms=Terms(10.0, 3, 30.0, "silence", "ls -l"),
 )
 ASK = Ask("backup", 7, VIEW, Wants.VOTE, 30.0)
-REBORN = ASK._replace(view=VIEW._replace(former="0f39"))
+REBORN = ASK._replace(view=VIEW._replace(former="0f39", ran_ago_s=1.5))
 PAUSED = ASK._replace(view=VIEW._replace(hold=Hold(3, True, "maintenance", "m1", 1.5)))
 ANSWER = Answer(7, "aa11", VIEW, True, False, "because")
 
@@ -79,6 +79,7 @@ views = st.builds(
     member=texts(255),
     incarnation=texts(64),
     former=st.just("") | texts(64),
+    ran_ago_s=st.none() | spans,
     number=counts,
     phase=st.sampled_from(Phase),
     holding=st.booleans(),
@@ -211,8 +212,13 @@ ODD_CHOICES: list[Any] = ["dancing", 7, None, {}]
 ODD_OBJECTS: list[Any] = [[], "x", 1, None]
 CASES: list[tuple[Message, str, Any]] = [
     *((ASK, path, ...) for path in ["service", "seq", "wants", "lease_s", "view", "view/terms"]),
-    *((ASK, "view/" + name, ...) for name in VIEW._fields if name not in ("hold", "fit", "former")),
+    *(
+        (ASK, "view/" + name, ...)
+        for name in VIEW._fields
+        if name not in ("hold", "fit", "former", "ran_ago_s")
+    ),
     *((REBORN, "view/former", v) for v in ODD_TEXTS),
+    *((REBORN, "view/ran_ago_s", v) for v in ODD_SPANS),
     *((PAUSED, "view/hold/" + name, ...) for name in Hold._fields),
     *((PAUSED, "view/hold", v) for v in ODD_OBJECTS),
     *((PAUSED, "view/hold/on", v) for v in ODD_BOOLEANS),
