@@ -410,14 +410,18 @@ def _print(text: str) -> int:
 
 def _complain(sentence: str) -> None:
     """Write one line to stderr, whatever the sentence holds; a broken stderr changes nothing."""
-    text = "".join(
+    try:
+        os.write(2, f"{PROGRAM}: {one_line(sentence)}\n".encode())
+    except OSError:
+        pass  # nobody can be told; the exit status still says it
+
+
+def one_line(sentence: str) -> str:
+    """The sentence with what a terminal does not print, and half characters, as escapes."""
+    return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in sentence
     )
-    try:
-        os.write(2, f"{PROGRAM}: {text}\n".encode())
-    except OSError:
-        pass  # nobody can be told; the exit status still says it
 
 
 if __name__ == "__main__":

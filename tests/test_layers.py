@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "configfile": {"config", "options", "plan", "tables", "toml_lines", "tomlfile"},
     "core": set(),
     "guardian": set(),
-    "install": {"cli", "config", "core", "plan", "witness_server"},
+    "install": {"cli", "config", "core", "options", "plan", "witness_server"},
     "journal": set(),
     "library": {"config", "core", "guardian", "shell"},
     "options": set(),
