@@ -80,7 +80,7 @@ class _Reading:
         what included it, None for the first file.
         """
         at, source = (by.at, f"{by.source}: ") if by else ((0, 1), "")
-        real = os.path.realpath(path) if "\0" not in path else path
+        real = path if "\0" in path else os.path.realpath(path)
         if real in chain:
             self._mistakes.add(at, f"{source}{path} would include itself; leave it out here")
             return
@@ -94,7 +94,7 @@ class _Reading:
         try:
             document = read(path)
         except UnreadableError as error:
-            self._mistakes.add(at, f"{source}{path} {error}")
+            self._mistakes.add(at, f"{source}{path or repr(path)} {error}")
             return
         except BrokenError as error:
             self._mistakes.add((number, error.line), f"{path}, line {error.line}: {error}")

@@ -72,12 +72,14 @@ def dotted(where: Path) -> str:
 
 
 def _content(path: str) -> bytes:
+    if not path or "\0" in path:
+        raise UnreadableError("is no path; give the path of a TOML file")
     try:
         kind = os.stat(path).st_mode
         if stat.S_ISDIR(kind):
             raise UnreadableError("is a directory; give a file in it")
         if not stat.S_ISREG(kind):
-            raise UnreadableError("is no regular file, and could not be read a second time")
+            raise UnreadableError("is no regular file, so it could be read once only; give a file")
         with open(path, "rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
@@ -85,8 +87,6 @@ def _content(path: str) -> bytes:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise UnreadableError(f"cannot be read: {why}; let this user read it") from None
-    except ValueError:  # os.stat: embedded null byte
-        raise UnreadableError("is no path; give the path of a TOML file") from None
     if len(content) > MAX_FILE_BYTES:
         raise UnreadableError(
             f"is larger than {MAX_FILE_BYTES // 1024**2} MiB; divide it with include"
