@@ -250,8 +250,8 @@ class _Reading:
         except ConfigError as error:
             text = str(error)
             about = [item for item in items.values() if text.startswith(item.given.source + ": ")]
-            if not about:
-                self._mistakes.add(service.at, f"{service.source}: {with_keys(text)}")
+            if not about:  # about the member, and so the same for every service
+                self._mistakes.add((0, 1), f"{self._path}: {with_keys(text)}")
                 return None
             source = about[0].given.source
             self._mistakes.add(about[0].at, source + with_keys(text.removeprefix(source)))

@@ -67,8 +67,13 @@ def dotted(where: Path) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += f".{part}" if _BARE.fullmatch(part) else f'."{part}"'
+            text += f".{part}" if _BARE.fullmatch(part) else f".{_quoted(part)}"
     return text.removeprefix(".")
+
+
+def _quoted(key: str) -> str:
+    plain = key.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in plain) + '"'
 
 
 def _content(path: str) -> bytes:

@@ -295,6 +295,10 @@ def test_a_command_that_is_wrong(text: str, expected: str) -> None:
             "line 1, services.\"a b\": 'a b' has a blank or a control character; give one word",
         ),
         ("[services.' a']\ncommand = 'x'", 'line 1, services." a": the name has blanks at its en'),
+        (
+            '[services."a\\n\\""]\ncommand = "x"',
+            'line 1, services."a\\u000a\\"": \'a\\n"\' has a blank or a control character;',
+        ),
         ("[services.'']\ncommand = 'x'", 'line 1, services."": the name is empty;'),
         (
             "[defaults]\ncheck_interval = 3\n[services.a]\ncommand = 'x'",
