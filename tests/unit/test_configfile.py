@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import given as for_all
+from hypothesis import strategies as st
 
 from ha_heartbeat.config import MAX_CHECK_COUNT, Address, Config, ConfigError, Given, LogFormat
 from ha_heartbeat.configfile import FileError, read_plan
@@ -312,6 +315,29 @@ def test_a_command_that_is_wrong(text: str, expected: str) -> None:
 def test_a_table_that_is_wrong(text: str, expected: str) -> None:
     (found,) = mistakes(text)
     assert found.startswith("ha.toml, " + expected)
+
+
+FRAGMENTS = (
+    *(f"{key} = {value}\n" for key, value in WHOLE.items()),
+    *("[services.a]\n", "[services.b]\n", "[defaults]\n", "[member]\n", "[[services]]\n"),
+    *("command = 'x'\n", "command = []\n", "include = ['*.x']\n", "services = 3\n", "a.b = {}\n"),
+    *("check_count = '3'\n", "mode = [3]\n", "witness = ''\n", "\0", "=", "'", '"""', "[", "{"),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # one file for all
+@for_all(st.lists(st.sampled_from(FRAGMENTS), max_size=12))
+def test_whatever_stands_in_a_file_it_is_a_plan_or_sentences(fragments: list[str]) -> None:
+    told: tuple[str, ...] = ()
+    commands = {("x",)}
+    try:
+        commands = {config.command for config in plan("".join(fragments)).services}
+    except FileError as error:
+        told = error.sentences or ("nothing",)
+    assert commands == {("x",)}
+    for sentence in told:
+        assert sentence.startswith("ha.toml")
+        assert sentence.isprintable()
 
 
 # -- values that do not go together ----------------------------------------------------------------
