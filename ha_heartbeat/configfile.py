@@ -17,7 +17,7 @@ from ha_heartbeat.config import Config, ConfigError, Given, assemble, idle, read
 from ha_heartbeat.options import with_keys
 from ha_heartbeat.plan import Plan
 from ha_heartbeat.tables import NOTHING, Include, Item, Mistakes, Service, Table, Tables
-from ha_heartbeat.tomlfile import BrokenError, UnreadableError, read
+from ha_heartbeat.tomlfile import BrokenError, UnreadableError, dotted, read
 
 ONE_RECORD: Final = ("file:", "http:", "https:")
 """Witnesses whose URL is that of one service's record."""
@@ -124,9 +124,12 @@ class _Reading:
                 os.scandir(folder or ".").close()
             except OSError as error:
                 why = (error.strerror or str(error)).lower()
+                cure = (
+                    "make it" if isinstance(error, FileNotFoundError) else "let this user read it"
+                )
                 self._mistakes.add(
                     include.at,
-                    f"{include.source}: the directory {folder} cannot be read: {why}; make it, or "
+                    f"{include.source}: the directory {folder} cannot be read: {why}; {cure}, or "
                     "leave this out",
                 )
         return found
@@ -232,10 +235,11 @@ class _Reading:
             url = _value(items, "witness")
             if url.startswith(ONE_RECORD) and first.setdefault(url, name) != name:
                 item = items["witness"]
+                both = f"{dotted((first[url],))} and {dotted((name,))}"
                 self._mistakes.add(
                     item.at,
                     f"{item.given.source}: {shown(url)} is the record of one service, and both "
-                    f"{first[url]} and {name} have it; give each one of its own",
+                    f"{both} have it; give each one of its own",
                 )
 
     def _config(self, carried: _Carried, items: Mapping[str, Item]) -> Config | None:

@@ -61,6 +61,7 @@ class _Scanner:
         self._found: dict[Path, int] = {}
         self._tables: dict[Path, int] = {}  # for each array of tables, how many there are so far
         self._headers: set[Path] = set()
+        self._values: set[Path] = set()
         self.repeated: tuple[Path, int, int] | None = None
 
     def document(self) -> dict[Path, int]:
@@ -85,9 +86,14 @@ class _Scanner:
         path: Path = ()
         for key in keys[:-1]:
             path = self._inside((*path, key))
+            if path in self._values:
+                self._repeats(path)
             self._note(path)
         path = (*path, keys[-1])
-        if path in self._headers and not is_array:
+        is_known = path in self._values or path in self._headers
+        if is_array:
+            is_known = path in self._found and path not in self._tables
+        if is_known:
             self._repeats(path)
         self._headers.add(path)
         self._note(path)
@@ -110,7 +116,10 @@ class _Scanner:
             self._repeats((*path, *keys))
         for key in keys:
             path = (*path, key)
+            if path in self._values:
+                self._repeats(path)
             self._note(path)
+        self._values.add(path)
         self._skip_blank()
         self._at += 1  # the equals sign
         self._skip_blank()

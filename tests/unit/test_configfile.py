@@ -319,7 +319,7 @@ def test_a_table_that_is_wrong(text: str, expected: str) -> None:
 
 FRAGMENTS = (
     *(f"{key} = {value}\n" for key, value in WHOLE.items()),
-    *("[services.a]\n", "[services.b]\n", "[defaults]\n", "[member]\n", "[[services]]\n"),
+    *("[services.a]\n", "[services.'b c']\n", "[defaults]\n", "[member]\n", "[[services]]\n"),
     *("command = 'x'\n", "command = []\n", "include = ['*.x']\n", "services = 3\n", "a.b = {}\n"),
     *("check_count = '3'\n", "mode = [3]\n", "witness = ''\n", "\0", "=", "'", '"""', "[", "{"),
 )
@@ -421,7 +421,10 @@ def test_nothing_follows_from_what_was_misspelt() -> None:
             "[services.a]\ncommand = 'x'\n\n[services.a]\n",
             "ha.toml, line 4: services.a is given here and in line 1; leave one of the two out, or",
         ),
-        ("a = 1\na = 2\n", "ha.toml, line 2: a is given here and in line 1; leave one of the two"),
+        (
+            "member = 1\n[member]\n",
+            "ha.toml, line 2: member is given here and in line 1; leave one of the two",
+        ),
     ],
 )
 def test_a_file_that_is_no_toml(text: str | bytes, expected: str) -> None:

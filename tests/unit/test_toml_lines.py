@@ -180,6 +180,11 @@ def test_a_table_is_where_it_is_first_named() -> None:
         ("[s.a]\nx = '''\n'''\n[s.b]\n['s'.\"a\"]", (("s", "a"), 1, 5)),
         ("a = {b = 1,\tb = 2", (("a", "b"), 1, 1)),
         ("a.b = 1\na = 2", (("a",), 1, 2)),
+        ("a = 1\na.b = 2", (("a",), 1, 2)),
+        ("[t.u]\n[[t]]", (("t",), 1, 2)),
+        ("a = {}\n\n[a.b]", (("a",), 1, 3)),
+        ("member = 'm1'\n[member]", (("member",), 1, 2)),
+        ("[[l]]\nx = []\n[l.x]", (("l", 0, "x"), 2, 3)),
     ],
 )
 def test_what_is_given_twice(text: str, expected: tuple[Path, int, int]) -> None:
