@@ -11,16 +11,19 @@ start; 2 wrong usage; 130 interrupted.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from ha_heartbeat import __version__
-from ha_heartbeat.config import Config, ConfigError, Given, default_state_dir, make_config
+from ha_heartbeat.config import Config, ConfigError, Given, default_state_dir, make_config, shown
 from ha_heartbeat.core.types import Settings
+from ha_heartbeat.options import BY_LONG, BY_SHORT, OPTIONS, Option, with_keys
+from ha_heartbeat.plan import KEYS, MEMBER_WIDE, Plan
 
 if TYPE_CHECKING:
     from ha_heartbeat.core.bounds import Outcome
@@ -38,230 +41,17 @@ class UsageError(Exception):
     """The arguments do not say what to do; the text is one sentence for the operator."""
 
 
-class Option(NamedTuple):
-    """One option. `name` is its field in Config; a flag has no `metavar`; `short` may be ""."""
-
-    name: str
-    short: str
-    long: str
-    metavar: str
-    help: str
-    example: str = ""
-
-    @property
-    def label(self) -> str:
-        """What an error calls the option."""
-        return f"-{self.short}/--{self.long}" if self.short else f"--{self.long}"
-
-
-OPTIONS = (
-    Option("local", "l", "local", "HOST:PORT", "own address", "m1:22221"),
-    Option("remote", "r", "remote", "HOST:PORT", "the peer's address", "m2:22222"),
-    Option(
-        "interval_test_s",
-        "t",
-        "interval-test",
-        "SECONDS",
-        "maximum interval between peer checks",
-        "10",
-    ),
-    Option(
-        "check_count",
-        "",
-        "check-count",
-        "N",
-        "failed checks of a dead peer before failover",
-        "3",
-    ),
-    Option(
-        "interval_commands_s",
-        "i",
-        "interval-commands",
-        "SECONDS",
-        "interval between command executions",
-        "30",
-    ),
-    Option(
-        "cadence",
-        "",
-        "cadence",
-        "restart|continue",
-        "a new worker runs the command at once, or when the last worker's next run is due",
-        "continue",
-    ),
-    Option(
-        "wait_for_serversocket_s",
-        "w",
-        "wait-for-serversocket",
-        "SECONDS",
-        "wait for the server socket to become available",
-        "300",
-    ),
-    Option("mode", "m", "mode", "WORKER|SUPERVISOR", "start in this mode", "WORKER"),
-    Option("fallback", "f", "fallback", "", "fall back to the peer once it is up again"),
-    Option(
-        "fallback_delay_s",
-        "",
-        "fallback-delay",
-        "SECONDS",
-        "for how long the peer must have been up again before it gets the role back",
-        "60",
-    ),
-    Option(
-        "witness",
-        "",
-        "witness",
-        "URL",
-        "a third vote: witness://HOST:PORT, http(s)://..., file:///PATH, or a kind "
-        "that another package adds",
-        "witness://m3:22220",
-    ),
-    Option(
-        "takeover",
-        "",
-        "takeover",
-        "silence|proof",
-        "act on a silent peer, or on proof that it is dead only",
-        "proof",
-    ),
-    Option(
-        "distrust_refused",
-        "",
-        "distrust-refused",
-        "",
-        "treat a refused connection as silence (firewalls can refuse in a host's name)",
-    ),
-    Option(
-        "fence",
-        "",
-        "fence",
-        "COMMAND",
-        "shell command that turns the peer off, exits 0 only then",
-        "'ipmitool -H m2-bmc power off'",
-    ),
-    Option(
-        "stop_timeout_s",
-        "",
-        "stop-timeout",
-        "SECONDS",
-        "from SIGTERM to SIGKILL when the command is stopped",
-        "10",
-    ),
-    Option(
-        "run_timeout_s",
-        "",
-        "run-timeout",
-        "SECONDS",
-        "longest time of a run; then it is stopped and counts as failed; 0: no limit",
-        "600",
-    ),
-    Option(
-        "on_worker",
-        "",
-        "on-worker",
-        "COMMAND",
-        "shell command that is run before the first run of a new worker; if it fails, the command "
-        "does not run",
-        "'mount /srv'",
-    ),
-    Option(
-        "on_supervisor",
-        "",
-        "on-supervisor",
-        "COMMAND",
-        "shell command that undoes that, when the command has ended and before the role is given "
-        "away",
-        "'umount /srv'",
-    ),
-    Option(
-        "hook_timeout_s",
-        "",
-        "hook-timeout",
-        "SECONDS",
-        "longest time of either of the two",
-        "5",
-    ),
-    Option(
-        "max_failures",
-        "",
-        "max-failures",
-        "N",
-        "hand over when N runs in a row have failed here, if the peer is fit; 0: never",
-        "3",
-    ),
-    Option(
-        "check",
-        "",
-        "check",
-        "COMMAND",
-        "shell command that exits 0 only when the service is well; hand over if it is not, "
-        "if the peer is fit",
-        "'curl -fsS http://localhost/'",
-    ),
-    Option(
-        "check_interval_s",
-        "",
-        "check-interval",
-        "SECONDS",
-        "interval between health checks",
-        "10",
-    ),
-    Option(
-        "check_timeout_s",
-        "",
-        "check-timeout",
-        "SECONDS",
-        "a health check that takes longer has failed",
-        "10",
-    ),
-    Option(
-        "check_failures",
-        "",
-        "check-failures",
-        "N",
-        "failed health checks in a row before handing over",
-        "3",
-    ),
-    Option("service", "", "name", "SERVICE", "name of the service, the same on both", "web"),
-    Option("member", "", "member", "NAME", "name of this member", "m1"),
-    Option(
-        "state_dir",
-        "",
-        "state-dir",
-        "DIR",
-        "where to remember what must outlive a restart",
-        "/var/lib/ha-heartbeat",
-    ),
-    Option("journal_days", "", "journal-days", "DAYS", "how long the journal keeps entries", "30"),
-    Option("journal_mib", "", "journal-size", "MIB", "how large the journal may become", "100"),
-    Option(
-        "journal_output_bytes",
-        "",
-        "journal-output",
-        "BYTES",
-        "how much of the end of a run's output the journal keeps",
-        "4096",
-    ),
-    Option("log_format", "", "log-format", "text|json", "how the log on stderr looks", "json"),
-    Option("verbose", "v", "verbose", "", "log every check, too"),
-    Option("check_config", "", "check-config", "", "say what these options amount to, and exit"),
-    Option("help", "h", "help", "", "show this help and exit"),
-    Option("version", "", "version", "", "show the version and exit"),
-)
-
-_BY_LONG = {option.long: option for option in OPTIONS}
-_BY_SHORT = {option.short: option for option in OPTIONS if option.short}
-
-
 class Parsed(NamedTuple):
     """The arguments taken apart: texts by field of Config, the command, and what to show instead.
 
     `show` is "help", "version" or "check_config" when one of these was asked for, "" otherwise.
+    `file` is the one of --config, None without it.
     """
 
     given: dict[str, Given]
     command: tuple[str, ...]
     show: str
+    file: Given | None = None
 
 
 def parse(argv: Sequence[str]) -> Parsed:
@@ -273,6 +63,7 @@ def parse(argv: Sequence[str]) -> Parsed:
     given: dict[str, Given] = {}
     words = list(argv)
     show = ""
+    file = None
     at = 0
     while at < len(words):
         word = words[at]
@@ -287,16 +78,49 @@ def parse(argv: Sequence[str]) -> Parsed:
                 return Parsed({}, (), option.name)
             if option.name == "check_config":
                 show = option.name
+            elif option.name == "config":
+                file = Given(text, option.label)
             else:
                 given[option.name] = Given(text, option.label)
-    return Parsed(given, tuple(words[at:]), show)
+    return Parsed(given, tuple(words[at:]), show, file)
+
+
+def plan_of(parsed: Parsed) -> Plan:
+    """What the arguments amount to, with the file of --config as it is now.
+
+    Raises ConfigError, and UsageError for what goes with no file.
+    """
+    if parsed.file is None:
+        return Plan((make_config(parsed.given, parsed.command),))
+    _refuse_beside_a_file(parsed, parsed.file.text)
+    from ha_heartbeat.configfile import read_plan  # only here: tomllib is not light
+
+    return read_plan(parsed.file.text, parsed.given)
+
+
+def _refuse_beside_a_file(parsed: Parsed, file: str) -> None:
+    """What belongs to a service stands in the file; the member's own values may differ from it."""
+    if parsed.command:
+        raise UsageError(
+            f"the command {shown(parsed.command[0])} beside --config: each service has its own in "
+            f"{file}; leave it out"
+        )
+    for name, given in parsed.given.items():
+        if name not in MEMBER_WIDE:
+            where = "[services.NAME]"
+            if name != "service":
+                where = f"{KEYS[name]} under {where} or [defaults]"
+            raise UsageError(
+                f"{given.source} beside --config: it belongs to a service; leave it out, and write "
+                f"{where} in {file}"
+            )
 
 
 def _read_word(words: list[str], at: int) -> tuple[list[tuple[Option, str]], int]:
     """Read the option word at `at`: the options in it, and where the next word is."""
     if words[at].startswith("--"):
         name, equals, text = words[at][2:].partition("=")
-        option = _BY_LONG.get(name)
+        option = BY_LONG.get(name)
         if option is None:
             raise UsageError(_unknown(f"--{name}"))
         if not option.metavar:
@@ -314,7 +138,7 @@ def _read_short(words: list[str], at: int) -> tuple[list[tuple[Option, str]], in
     found: list[tuple[Option, str]] = []
     letters = words[at][1:]
     for index, letter in enumerate(letters):
-        option = _BY_SHORT.get(letter)
+        option = BY_SHORT.get(letter)
         if option is None:
             raise UsageError(_unknown(words[at] if index == 0 else f"-{letter}"))
         if not option.metavar:
@@ -341,7 +165,7 @@ def _unknown(word: str) -> str:
     import difflib  # only here: nothing else needs it
 
     name = word.lstrip("-")
-    known = list(_BY_LONG)
+    known = list(BY_LONG)
     starts = [long for long in known if len(name) > 1 and long.startswith(name)]
     near = starts or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     advice = (
@@ -358,6 +182,7 @@ def help_text() -> str:
 
     lines = [
         f"usage: {PROGRAM} [options] command...",
+        f"       {PROGRAM} [options] --config FILE",
         "",
         "Run the same command on two machines, so that it runs on exactly one of them.",
         "Options stand before the command. One argument is a shell command; several are",
@@ -418,8 +243,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _open_missing_streams()
         return _main(sys.argv[1:] if argv is None else argv)
-    except (UsageError, ConfigError) as error:
+    except UsageError as error:
         _complain(str(error))
+        return EXIT_USAGE
+    except ConfigError as error:
+        for sentence in error.sentences:
+            _complain(sentence)
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -431,24 +260,37 @@ def _main(argv: Sequence[str]) -> int:
         return _print(help_text())
     if parsed.show == "version":
         return _print(f"{PROGRAM} {__version__}\n")
+    if parsed.show and parsed.file is None:
+        return _check(plan_of(parsed._replace(command=parsed.command or ("true",))))
     if parsed.show:
-        return _check(make_config(parsed.given, parsed.command or ("true",)))
-    return _run(make_config(parsed.given, parsed.command))
+        return _check_file(plan_of(parsed))
+    return _run(plan_of(parsed), functools.partial(plan_of, parsed) if parsed.file else None)
 
 
-def _check(config: Config) -> int:
+def _check(plan: Plan) -> int:
     """Print what the options amount to; list the objections to them."""
-    from ha_heartbeat.core import bounds  # only here and before a start: not needed for --help
-
+    (config,) = plan.services
     settings = config.settings()
     status = _print(_report(settings))
-    for sentence in bounds.objections(settings):
-        if settings.has_witness:
-            status = EXIT_FAILED
-            _complain(sentence)
-        else:
-            _complain(f"warning: {sentence}")
-    return status
+    return max(status, _complain_of(settings, ""))
+
+
+def _check_file(plan: Plan) -> int:
+    """The same for each service of a file, in words that stand in it."""
+    every = [config.settings() for config in plan.services]
+    status = _print("\n".join(f"{s.service}\n\n{with_keys(_report(s))}" for s in every))
+    return max(status, *(_complain_of(s, f"{s.service}: ") for s in every))
+
+
+def _complain_of(settings: Settings, service: str) -> int:
+    """List the objections; the exit status."""
+    from ha_heartbeat.core import bounds  # only here and before a start: not needed for --help
+
+    found = bounds.objections(settings)
+    for sentence in found:
+        warning = "" if settings.has_witness else "warning: "
+        _complain(f"{warning}{service}{with_keys(sentence) if service else sentence}")
+    return EXIT_FAILED if found and settings.has_witness else EXIT_OK
 
 
 def _report(settings: Settings) -> str:
@@ -510,23 +352,24 @@ def _in_words(outcome: Outcome) -> tuple[str, str]:
     return takeover, f"{outcome.overlap_s:.4g} s if clocks stop"
 
 
-def _run(config: Config) -> int:
+def _run(plan: Plan, reread: Callable[[], Plan] | None) -> int:
     from ha_heartbeat.core import bounds
     from ha_heartbeat.shell.errors import StartError
 
-    settings = config.settings()
-    if settings.has_witness and (found := bounds.objections(settings)):
-        _complain(found[0])
-        return EXIT_FAILED
+    for config in plan.services:
+        settings = config.settings()
+        if settings.has_witness and (found := bounds.objections(settings)):
+            _complain(f"{config.service}: {with_keys(found[0])}" if reread else found[0])
+            return EXIT_FAILED
     try:
-        from ha_heartbeat.shell.member import run_member
+        from ha_heartbeat.shell.plan import run_plan
 
-        return run_member(config)
+        return run_plan(plan, reread)
     except StartError as error:
         _complain(str(error))
     except Exception as error:
         # A defect of ours. A service's log should hold one line of it, its developer sees it all.
-        if config.verbose:
+        if plan.verbose:
             import traceback
 
             traceback.print_exc()
@@ -567,14 +410,18 @@ def _print(text: str) -> int:
 
 def _complain(sentence: str) -> None:
     """Write one line to stderr, whatever the sentence holds; a broken stderr changes nothing."""
-    text = "".join(
+    try:
+        os.write(2, f"{PROGRAM}: {one_line(sentence)}\n".encode())
+    except OSError:
+        pass  # nobody can be told; the exit status still says it
+
+
+def one_line(sentence: str) -> str:
+    """The sentence with what a terminal does not print, and half characters, as escapes."""
+    return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in sentence
     )
-    try:
-        os.write(2, f"{PROGRAM}: {text}\n".encode())
-    except OSError:
-        pass  # nobody can be told; the exit status still says it
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
@@ -30,7 +30,8 @@ MAX_COMMAND_TEXT_CHARS = 1000
 SHOWN_CHARS = 60
 
 _SECONDS = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
-_NUMBER = re.compile(r"[+-]?\d{1,9}", re.ASCII)
+_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d{1,9}", re.ASCII)  # one that is worth reading
 _NOT_IN_HOST = re.compile(r"[^\w.-]")
 
 _E = TypeVar("_E", bound=Enum)
@@ -38,6 +39,11 @@ _E = TypeVar("_E", bound=Enum)
 
 class ConfigError(Exception):
     """Something that was given cannot be used; its text is one sentence for the operator."""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """A sentence for each thing that is wrong, if more than one was looked for."""
+        return (str(self),)
 
 
 class Given(NamedTuple):
@@ -194,32 +200,54 @@ def make_config(given: Mapping[str, Given], command: Sequence[str]) -> Config:
     Flags are given as "on" or "off". Raises ConfigError for the first text that cannot be used,
     and KeyError for a name that is no field of Config.
     """
-    values: dict[str, Any] = {name: _READERS[name](text) for name, text in given.items()}
-    _refuse_what_does_nothing(given, values)
-    if "witness" in given:
-        _let_the_witness_decide(given, values)
-    return Config(command=tuple(command), **values)
+    values = {name: read_value(name, text) for name, text in given.items()}
+    for name, why in idle(values):
+        raise ConfigError(f"{given[name].source}: {why}")
+    return assemble(given, values, command)
 
 
-def _refuse_what_does_nothing(given: Mapping[str, Given], values: Mapping[str, Any]) -> None:
-    """An option that another one would have to go with was meant to do something."""
+def read_value(name: str, given: Given) -> Any:
+    """The value of the field `name` of Config.
+
+    Raises ConfigError for a text that cannot be used, and KeyError if there is no such field.
+    """
+    return _READERS[name](given)
+
+
+def idle(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The names of values that do nothing for want of another one, and why, without a full stop.
+
+    Whoever gave such a value meant it to do something.
+    """
     if values.get("fallback_delay_s") and not values.get("fallback"):
-        raise ConfigError(
-            f"{given['fallback_delay_s'].source}: without -f/--fallback the role is not given "
-            "back, so there is nothing to delay; add -f, or leave this option out"
+        yield (
+            "fallback_delay_s",
+            "without -f/--fallback the role is not given back, so there is nothing to delay; "
+            "add -f, or leave this option out",
         )
     for name in ("check_interval_s", "check_timeout_s", "check_failures"):
         if name in values and not values.get("check"):
-            raise ConfigError(
-                f"{given[name].source}: there is no health check that it could be about; "
-                "give one with --check, or leave this option out"
+            yield (
+                name,
+                "there is no health check that it could be about; give one with --check, or leave "
+                "this option out",
             )
-
     if "hook_timeout_s" in values and not (values.get("on_worker") or values.get("on_supervisor")):
-        raise ConfigError(
-            f"{given['hook_timeout_s'].source}: there is no hook that it could be about; give one "
-            "with --on-worker or --on-supervisor, or leave this option out"
+        yield (
+            "hook_timeout_s",
+            "there is no hook that it could be about; give one with --on-worker or "
+            "--on-supervisor, or leave this option out",
         )
+
+
+def assemble(
+    given: Mapping[str, Given], values: Mapping[str, Any], command: Sequence[str]
+) -> Config:
+    """Make a Config of values that were read from `given`. Raises ConfigError if two contradict."""
+    whole = dict(values)
+    if values.get("witness"):
+        _let_the_witness_decide(given, whole)
+    return Config(command=tuple(command), **whole)
 
 
 def _let_the_witness_decide(given: Mapping[str, Given], values: dict[str, Any]) -> None:
@@ -229,7 +257,14 @@ def _let_the_witness_decide(given: Mapping[str, Given], values: dict[str, Any]) 
             f"{given['takeover'].source}: silence and {given['witness'].source} contradict each "
             "other, since the witness's vote decides; leave one of the two out"
         )
-    if "remote" in given:
+    host = values["witness"].removeprefix("witness://").rstrip("/").lower()
+    for name in ("local", "remote"):
+        if host == str(values.get(name)):
+            raise ConfigError(
+                f"{given['witness'].source}: {host} is the {name} address, too, and a witness has "
+                "to be on neither of the two machines; give its own address"
+            )
+    if "remote" in values:
         return
     values["remote"] = None
     for name in ("fallback", "fence"):
@@ -311,7 +346,7 @@ def _checked_host(given: Given, host: str) -> str:
 
 def _read_port(given: Given, text: str) -> int:
     if not _NUMBER.fullmatch(text):
-        raise _bad_address(given, f"has {_shown(text)} where the port number belongs")
+        raise _bad_address(given, f"has {shown(text)} where the port number belongs")
     if not 1 <= int(text) <= 65535:
         raise _bad_address(given, f"has port {text}, and ports go from 1 to 65535")
     return int(text)
@@ -319,7 +354,7 @@ def _read_port(given: Given, text: str) -> int:
 
 def _bad_address(given: Given, wrong: str) -> ConfigError:
     return ConfigError(
-        f"{given.source}: {_shown(given.text)} {wrong}; "
+        f"{given.source}: {shown(given.text)} {wrong}; "
         f"give HOST:PORT, for example {ADDRESS_EXAMPLES}"
     )
 
@@ -348,10 +383,10 @@ def _read_amount(given: Given, least: float, most: float, unit: str, example: st
     allowed = f"give {unit} from {least:g} to {most:.0f}, for example {example}"
     text = given.text.strip()
     if not _SECONDS.fullmatch(text):
-        raise ConfigError(f"{given.source}: {_shown(given.text)} is not a number; {allowed}")
+        raise ConfigError(f"{given.source}: {shown(given.text)} is not a number; {allowed}")
     value = float(text)
     if not least <= value <= most:
-        raise ConfigError(f"{given.source}: {_shown(given.text)} is out of range; {allowed}")
+        raise ConfigError(f"{given.source}: {shown(given.text)} is out of range; {allowed}")
     return value + 0.0  # makes 0.0 of -0.0
 
 
@@ -367,16 +402,16 @@ def _read_output_bytes(given: Given) -> int:
 def _read_whole(given: Given, least: int, most: int, what: str, example: str) -> int:
     allowed = f"give {what} from {least} to {most}, for example {example}"
     text = given.text.strip()
-    if not _NUMBER.fullmatch(text):
-        raise ConfigError(f"{given.source}: {_shown(given.text)} is not a whole number; {allowed}")
-    if not least <= int(text) <= most:
-        raise ConfigError(f"{given.source}: {_shown(given.text)} is out of range; {allowed}")
+    if not _WHOLE.fullmatch(text):
+        raise ConfigError(f"{given.source}: {shown(given.text)} is not a whole number; {allowed}")
+    if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
+        raise ConfigError(f"{given.source}: {shown(given.text)} is out of range; {allowed}")
     return int(text)
 
 
 def _read_flag(given: Given) -> bool:
     if given.text not in {"on", "off"}:
-        raise ConfigError(f"{given.source}: {_shown(given.text)} is neither on nor off")
+        raise ConfigError(f"{given.source}: {shown(given.text)} is neither on nor off")
     return given.text == "on"
 
 
@@ -388,7 +423,7 @@ def _choice(kind: type[_E]) -> Callable[[Given], _E]:
             if given.text.strip().lower() == member.value:
                 return member
         names = " or ".join(str(member.value) for member in kind)
-        raise ConfigError(f"{given.source}: {_shown(given.text)} is unknown; give {names}")
+        raise ConfigError(f"{given.source}: {shown(given.text)} is unknown; give {names}")
 
     return read
 
@@ -400,12 +435,12 @@ def _read_name(given: Given) -> str:
         raise ConfigError(f"{given.source}: the name is empty; leave the option out or give a name")
     if len(text) > MAX_NAME_CHARS:
         raise ConfigError(
-            f"{given.source}: {_shown(text)} has {len(text)} characters; "
+            f"{given.source}: {shown(text)} has {len(text)} characters; "
             f"give at most {MAX_NAME_CHARS}"
         )
     if not text.isprintable() or " " in text:
         raise ConfigError(
-            f"{given.source}: {_shown(text)} has a blank or a control character; "
+            f"{given.source}: {shown(text)} has a blank or a control character; "
             "give one word of printable characters, for example web-1"
         )
     return text
@@ -428,7 +463,7 @@ def _shell_command(meaning: str) -> Callable[[Given], str]:
 def _read_witness(given: Given) -> str:
     if "://" not in given.text or not given.text.isprintable():
         raise ConfigError(
-            f"{given.source}: {_shown(given.text)} is no URL; give one, for example "
+            f"{given.source}: {shown(given.text)} is no URL; give one, for example "
             "witness://m3:22220 or file:///mnt/share/cluster.lease"
         )
     return given.text.strip()
@@ -437,13 +472,13 @@ def _read_witness(given: Given) -> str:
 def _read_directory(given: Given) -> str:
     if not given.text or "\0" in given.text:
         raise ConfigError(
-            f"{given.source}: {_shown(given.text)} is no directory's name; "
+            f"{given.source}: {shown(given.text)} is no directory's name; "
             "leave the option out or give a directory, for example /var/lib/ha-heartbeat"
         )
     return given.text
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """The text in quotes, on one line and not longer than SHOWN_CHARS."""
     return repr(text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "...")
 

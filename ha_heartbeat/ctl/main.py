@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ha_heartbeat.ctl.find import ControlError, find, the_one
-from ha_heartbeat.ctl.parser import PROGRAM, make_parser
+from ha_heartbeat.ctl.parser import PROGRAM, make_parser, parse
 from ha_heartbeat.ctl.show import Screen
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ EXIT_INTERRUPTED: Final = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what `argv` asks for, by default the process's own arguments; return the exit status."""
-    args = make_parser().parse_args(argv)
+    args = parse(argv)
     try:
         return _do(args)
     except ControlError as error:
@@ -37,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _do(args: Any) -> int:
-    if args.command == "completion":
-        return _completion(args.shell)
+    if args.command in _OF_NONE:
+        return _OF_NONE[args.command](args)
     if args.service and args.name and args.service != args.name:
         raise ControlError(
             f"{args.service!r} and --name {args.name!r} are two services", EXIT_USAGE
@@ -138,7 +138,22 @@ _OF_ONE: Final = {
 }
 
 
-def _completion(shell: str) -> int:
+# -- commands about no member that runs ------------------------------------------------------------
+
+
+def _check(args: Any) -> int:
+    from ha_heartbeat.ctl.check import check
+
+    return check(Screen(args.color), args.file, args.json)
+
+
+def _install(args: Any) -> int:
+    from ha_heartbeat.install.command import run
+
+    return run(args, f"{PROGRAM} install")
+
+
+def _completion(args: Any) -> int:
     try:
         import shtab
     except ImportError:
@@ -146,5 +161,8 @@ def _completion(shell: str) -> int:
             "completion scripts are made by shtab, which is not installed: "
             "pip install 'ha-heartbeat[ctl]'"
         ) from None
-    print(shtab.complete(make_parser(), shell))
+    print(shtab.complete(make_parser(), args.shell))
     return EXIT_OK
+
+
+_OF_NONE: Final = {"check": _check, "install": _install, "completion": _completion}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from ha_heartbeat.ctl.parser import DESCRIPTION, EPILOG, PROGRAM, make_parser
+from ha_heartbeat.ctl.parser import DESCRIPTION, EPILOG, PROGRAM, commands_of, make_parser
 
 PURPOSE = "show and control ha-heartbeat members"
 
@@ -15,15 +15,16 @@ PURPOSE = "show and control ha-heartbeat members"
 def page() -> str:
     """The whole page."""
     parser = make_parser()
-    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    before = [line for action in parser._actions for line in _option(action)]
     lines = [
         f'.TH {PROGRAM.upper()} 1 "" "ha-heartbeat" "User Commands"',
         *(".SH NAME", rf"{PROGRAM} \- {PURPOSE}"),
-        *(".SH SYNOPSIS", rf".B {PROGRAM}", r".I COMMAND", "[options]"),
+        *(".SH SYNOPSIS", rf".B {PROGRAM}", "[options]", r".I COMMAND", "[options]"),
         *(".SH DESCRIPTION", _text(DESCRIPTION)),
+        *(".SH OPTIONS", "Before the command, or after it where it has them:", *before),
         ".SH COMMANDS",
     ]
-    for name, command in commands.choices.items():
+    for name, command in commands_of(parser).items():
         lines += [f".SS {name}", _text(command.description or ""), ".PP", _synopsis(command)]
         lines += [line for action in command._actions for line in _option(action)]
     lines += [".SH EXIT STATUS", _text(EPILOG.removeprefix("Exit status: ").capitalize())]

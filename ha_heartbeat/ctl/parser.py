@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
 
 from ha_heartbeat import __version__
+from ha_heartbeat.install import arguments
 
 PROGRAM: Final = "hbctl"
 DESCRIPTION: Final = (
     "Shows what the ha-heartbeat members of this machine and their peers do, and gives them orders."
 )
 EPILOG: Final = (
-    "Exit status: 0 done; 1 refused, undone, or an overlap was found; 2 wrong usage; "
+    "Exit status: 0 done; 1 refused, undone, a mistake or an overlap was found; 2 wrong usage; "
     "3 no member of that name runs here; 130 interrupted."
 )
 
@@ -20,15 +22,36 @@ EPILOG: Final = (
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
+def parse(words: Sequence[str] | None) -> Any:
+    """Take the words apart. Raises SystemExit(2)."""
+    parser = make_parser()
+    args = parser.parse_args(words)
+    known = {action.dest for action in commands_of(parser)[args.command]._actions}
+    for action in parser._actions:
+        if getattr(args, action.dest, action.default) != action.default and (
+            action.dest not in known | {"command"}
+        ):
+            parser.error(f"{action.option_strings[0]} means nothing to {args.command}")
+    return args
+
+
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of the commands, by name."""
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(commands.choices)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The whole parser."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    _choosing(parser, "")
+    _looks(parser, False, "auto")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _questions(commands)
     _history(commands)
     _orders(commands)
-    _completion(commands)
+    _setting_up(commands)
     return parser
 
 
@@ -37,14 +60,33 @@ def _command(commands: Commands, name: str, help: str, description: str) -> argp
 
 
 def _member(parser: argparse.ArgumentParser) -> None:
-    """What chooses the member, and how the answer looks: the same for every command."""
+    """What chooses the member, and how the answer looks: the same for every command.
+
+    Options stand before the command or after it, so what stands after it has no default of its own.
+    """
+    parser.add_argument(
+        "service", nargs="?", default="", metavar="SERVICE", help="name of the service"
+    )
+    _choosing(parser, argparse.SUPPRESS)
+    _looks(parser, argparse.SUPPRESS, argparse.SUPPRESS)
+
+
+def _choosing(parser: argparse.ArgumentParser, default: str) -> None:
     add = parser.add_argument
-    add("service", nargs="?", default="", metavar="SERVICE", help="name of the service")
-    add("--name", default="", metavar="SERVICE", help="the same")
-    add("--local", default="", metavar="HOST:PORT", help="the member that listens there")
-    add("--state-dir", default="", metavar="DIR", help="where this machine's members keep state")
-    add("--json", action="store_true", help="print JSON")
-    add("--color", choices=("auto", "always", "never"), default="auto", help="colours (auto)")
+    add("--name", default=default, metavar="SERVICE", help="name of the service")
+    add("--local", default=default, metavar="HOST:PORT", help="the member that listens there")
+    add(
+        "--state-dir",
+        default=default,
+        metavar="DIR",
+        help="where this machine's members keep state",
+    )
+
+
+def _looks(parser: argparse.ArgumentParser, json: bool | str, color: str) -> None:
+    add = parser.add_argument
+    add("--json", action="store_true", default=json, help="print JSON")
+    add("--color", choices=("auto", "always", "never"), default=color, help="colours (auto)")
 
 
 def _questions(commands: Commands) -> None:
@@ -134,7 +176,22 @@ def _orders(commands: Commands) -> None:
     _member(run)
 
 
-def _completion(commands: Commands) -> None:
+def _setting_up(commands: Commands) -> None:
+    check = _command(
+        commands,
+        "check",
+        "all mistakes in a member's file, or a table of its services",
+        "Check a file that a member is to be started with (--config); no member has to run.",
+    )
+    check.add_argument("file", metavar="FILE", help="the TOML file")
+    _looks(check, argparse.SUPPRESS, argparse.SUPPRESS)
+    install = commands.add_parser(
+        "install",
+        help="make systemd units",
+        description=arguments.DESCRIPTION,
+        allow_abbrev=False,
+    )
+    arguments.add_to(install)
     made = _command(
         commands,
         "completion",

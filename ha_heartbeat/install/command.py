@@ -14,12 +14,15 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from ha_heartbeat import cli
-from ha_heartbeat.config import Config, ConfigError, Given, make_config, read_address
+from ha_heartbeat.config import ConfigError, Given, default_state_dir, read_address
 from ha_heartbeat.install import __file__ as _own_file
-from ha_heartbeat.install import units
+from ha_heartbeat.install import arguments, units
+from ha_heartbeat.install.arguments import SYSTEM_DIR
 from ha_heartbeat.install.quoting import QuotingError
 from ha_heartbeat.install.units import Unit
-from ha_heartbeat.install.writing import SYSTEM_DIR, WriteError, write
+from ha_heartbeat.install.writing import WriteError, write
+from ha_heartbeat.options import with_keys
+from ha_heartbeat.plan import Plan
 
 PROGRAM: Final = "python3 -m ha_heartbeat.install"
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -41,49 +44,33 @@ class _Parser(argparse.ArgumentParser):
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=prog,
-        description="Make a systemd unit for a member or a witness out of its own options.",
+        description=arguments.DESCRIPTION,
         epilog=f'example: {prog} --write member -l m1:22221 -r m2:22222 "ls -l"',
         allow_abbrev=False,
     )
-    parser.add_argument("what", choices=("member", "witness"), help="which of the two programs")
-    parser.add_argument(
-        "words",
-        nargs=argparse.REMAINDER,
-        metavar="options...",
-        help="its options, and a member's command, as on its own command line",
-    )
-    place = parser.add_mutually_exclusive_group()
-    place.add_argument("--write", action="store_true", help=f"write the unit into {SYSTEM_DIR}")
-    place.add_argument("--to", metavar="DIR", default="", help="write the unit into DIR")
-    parser.add_argument(
-        "--force", action="store_true", help="replace a file that this program did not make"
-    )
-    parser.add_argument("--unit", metavar="NAME", default="", help="name of the unit")
-    parser.add_argument(
-        "--user", metavar="USER", default="", help="run as this user (default: a member as root)"
-    )
-    parser.add_argument(
-        "--program",
-        metavar="WORDS",
-        default="",
-        help="how the program is started (default: as this one was)",
-    )
+    arguments.add_to(parser)
     return parser
 
 
-def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
-    """Print or write the unit that `arguments` describe; the exit status. Raises SystemExit(2)."""
-    options = _parser(prog).parse_args(arguments)
+def main(words: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
+    """Print or write the unit that `words` describe; the exit status. Raises SystemExit(2)."""
+    return run(_parser(prog).parse_args(words), prog)
+
+
+def run(options: argparse.Namespace, prog: str) -> int:
+    """The same for words that were taken apart by a parser that has them among its own."""
     try:
         unit = _unit(options)
         if not (options.write or options.to):
             sys.stdout.write(unit.text)
             return EXIT_OK
         done = write(unit, options.to or SYSTEM_DIR, force=options.force)
-    except (cli.UsageError, ConfigError, QuotingError) as error:
-        return _fail(prog, str(error), EXIT_USAGE)
+    except ConfigError as error:
+        return _fail(prog, error.sentences, EXIT_USAGE)
+    except (cli.UsageError, QuotingError) as error:
+        return _fail(prog, [str(error)], EXIT_USAGE)
     except (InstallError, WriteError) as error:
-        return _fail(prog, str(error), EXIT_FAILED)
+        return _fail(prog, [str(error)], EXIT_FAILED)
     sys.stdout.write(f"{done}.\n")
     if options.write:
         sys.stdout.write(
@@ -92,12 +79,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     return EXIT_OK
 
 
-def unit_for(arguments: Sequence[str]) -> Unit:
-    """The unit that `arguments` describe.
+def unit_for(words: Sequence[str]) -> Unit:
+    """The unit that `words` describe.
 
     Raises UsageError, ConfigError, QuotingError and InstallError, and SystemExit(2) as `main` does.
     """
-    return _unit(_parser(PROGRAM).parse_args(arguments))
+    return _unit(_parser(PROGRAM).parse_args(words))
 
 
 def _unit(options: argparse.Namespace) -> Unit:
@@ -119,35 +106,53 @@ def _unit(options: argparse.Namespace) -> Unit:
 
 
 def _member(options: argparse.Namespace, program: list[str]) -> Unit:
-    config, words = _read_member(options.words)
-    name = units.unit_name(config.service)
+    parsed, words = _read_member(options.words)
+    plan = cli.plan_of(parsed)
+    _refuse_what_would_not_start(plan, is_file=parsed.file is not None)
+    file = parsed.file.text if parsed.file else ""
+    name = units.unit_name("default" if file else plan.services[0].service)
     if options.unit:
         name = options.unit.removesuffix(".service") + ".service"
-    return units.member_unit(config, program or own_program(), words, name=name, user=options.user)
+    return units.member_unit(
+        plan, program or own_program(), words, name=name, user=options.user, file=file
+    )
 
 
-def _read_member(words: Sequence[str]) -> tuple[Config, list[str]]:
-    """What a member's words amount to, and the words for the unit, with a place for its state."""
+def _refuse_what_would_not_start(plan: Plan, *, is_file: bool) -> None:
+    from ha_heartbeat.core import bounds
+
+    for config in plan.services:
+        found = bounds.objections(config.settings())
+        if config.witness and found:
+            raise InstallError(f"{config.service}: {with_keys(found[0])}" if is_file else found[0])
+
+
+def _read_member(words: Sequence[str]) -> tuple[cli.Parsed, list[str]]:
+    """A member's words taken apart, and those for the unit, with a place for its state."""
     parsed = cli.parse(words)
     if parsed.show:
         option = parsed.show.replace("_", "-")
         raise cli.UsageError(f"--{option} starts no member; leave it out")
     given, whole = dict(parsed.given), list(words)
-    if "state_dir" not in given:
+    if parsed.file:
+        _refuse_relative(parsed.file)
+    where = given.get("state_dir")
+    if where is None and parsed.file:
+        text = cli.plan_of(parsed).state_dir
+        where = Given(text, parsed.file.source) if text != default_state_dir() else None
+    if where is None:
         given["state_dir"] = Given(units.STATE_DIR, "--state-dir")
         whole = ["--state-dir", units.STATE_DIR, *whole]
-    elif not os.path.isabs(given["state_dir"].text):
-        raise ConfigError(
-            f"{given['state_dir'].source}: {given['state_dir'].text!r} would be looked for in /; "
-            "give an absolute path"
-        )
-    config = make_config(given, parsed.command)
-    from ha_heartbeat.core import bounds
+    else:
+        _refuse_relative(where)
+    return parsed._replace(given=given), whole
 
-    found = bounds.objections(config.settings())
-    if config.witness and found:
-        raise InstallError(found[0])
-    return config, whole
+
+def _refuse_relative(given: Given) -> None:
+    if not os.path.isabs(given.text):
+        raise ConfigError(
+            f"{given.source}: {given.text!r} would be looked for in /; give an absolute path"
+        )
 
 
 def own_program() -> list[str]:
@@ -205,6 +210,7 @@ def _own_witness() -> list[str]:
     )
 
 
-def _fail(prog: str, sentence: str, status: int) -> int:
-    sys.stderr.write(f"{prog}: {sentence}\n")
+def _fail(prog: str, sentences: Sequence[str], status: int) -> int:
+    for sentence in sentences:
+        sys.stderr.write(f"{prog}: {sentence}\n")
     return status

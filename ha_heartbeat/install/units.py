@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from ha_heartbeat.config import Address, Config
 from ha_heartbeat.install.quoting import command_line, path, setting
+from ha_heartbeat.plan import Plan
 
 STATE_DIR: Final = "/var/lib/ha-heartbeat"
 WITNESS_STATE: Final = "ha-heartbeat-witness"
@@ -52,26 +53,30 @@ def unit_name(service: str) -> str:
 
 
 def member_unit(
-    config: Config, program: Sequence[str], words: Sequence[str], *, name: str, user: str = ""
+    plan: Plan,
+    program: Sequence[str],
+    words: Sequence[str],
+    *,
+    name: str,
+    user: str = "",
+    file: str = "",
 ) -> Unit:
     """The unit of a member.
 
-    config: what `words`, its options and command, amount to. program: how it is started, with an
-    absolute path first. user: the one that it runs as, "" for root. Raises QuotingError.
+    plan: what `words`, its options and command, amount to. program: how it is started, with an
+    absolute path first. user: the one that it runs as, "" for root. file: the one that the plan
+    stands in, and is read from again at a reload; "" for none. Raises QuotingError.
     """
-    stop_s = config.stop_timeout_s + MARGIN_S
-    if config.on_supervisor:
-        stop_s += config.hook_timeout_s
-    if config.witness:
-        stop_s += config.interval_test_s  # the release of its vote may take as long
-    start_s = config.wait_for_serversocket_s + MARGIN_S
-    watchdog_s = max(LEAST_WATCHDOG_S, config.settings().lease_s)
+    start_s = plan.wait_for_serversocket_s + MARGIN_S
+    command_s = max(config.stop_timeout_s for config in plan.services)
+    leases_s = [config.settings().lease_s for config in plan.services]
     after = "network-online.target"
-    if config.witness.startswith("file:"):
+    if any(config.witness.startswith("file:") for config in plan.services):
         after += " remote-fs.target"
+    what = file or plan.services[0].service
     lines = [
         "[Unit]",
-        f"Description={setting(f'ha-heartbeat: {config.service} as {config.member}')}",
+        f"Description={setting(f'ha-heartbeat: {what} as {plan.member}')}",
         f"Wants={after}",
         f"After={after}",
         "# Whatever fails is tried again each second, for ever.",
@@ -80,8 +85,9 @@ def member_unit(
         "[Service]",
         "Type=notify",
         f"ExecStart={command_line([*program, *words])}",
+        *(["ExecReload=/bin/kill -HUP $MAINPID"] if file else []),
         *([f"User={setting(user)}"] if user else []),
-        *_state_directory(config),
+        *_state_directory(plan),
         "# Only the member is signalled: its guardian ends the command, in order or when the lease",
         "# ends, and holds the port until all of it is gone.",
         "KillMode=process",
@@ -91,12 +97,12 @@ def member_unit(
         "RestartSec=1",
         "# A wrong option is not cured by another start.",
         "RestartPreventExitStatus=2",
-        f"# {_s(config.wait_for_serversocket_s)} for the port (-w), and some more.",
+        f"# {_s(plan.wait_for_serversocket_s)} for the port (-w), and some more.",
         f"TimeoutStartSec={_s(start_s)}",
-        f"# {_s(config.stop_timeout_s)} for the command (--stop-timeout), and some more.",
-        f"TimeoutStopSec={_s(stop_s)}",
+        f"# {_s(command_s)} for the command (--stop-timeout), and some more.",
+        f"TimeoutStopSec={_s(max(map(_stop_s, plan.services)))}",
         "# A member whose loop stood still for so long has lost its lease and its command.",
-        f"WatchdogSec={_s(watchdog_s)}",
+        f"WatchdogSec={_s(max(LEAST_WATCHDOG_S, *leases_s))}",
         "",
         *_OFFERED,
         "",
@@ -106,9 +112,19 @@ def member_unit(
     return Unit(name, "\n".join(lines) + "\n")
 
 
-def _state_directory(config: Config) -> list[str]:
+def _stop_s(config: Config) -> float:
+    """How long a stop of this service may take."""
+    stop_s = config.stop_timeout_s + MARGIN_S
+    if config.on_supervisor:
+        stop_s += config.hook_timeout_s
+    if config.witness:
+        stop_s += config.interval_test_s  # the release of its vote may take as long
+    return stop_s
+
+
+def _state_directory(plan: Plan) -> list[str]:
     """StateDirectory= for a directory below /var/lib, which systemd then makes for the user."""
-    where = os.path.normpath(config.state_dir)
+    where = os.path.normpath(plan.state_dir)
     below = where.removeprefix("/var/lib/")
     if below == where:
         return []

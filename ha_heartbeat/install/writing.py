@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from typing import Final
 
 from ha_heartbeat import __version__
 from ha_heartbeat.install.units import Unit
 
-SYSTEM_DIR: Final = "/etc/systemd/system"
 _HEADING = re.compile(r"# Made by ha-heartbeat \S+, checksum ([0-9a-f]{8})\.\n")
 
 

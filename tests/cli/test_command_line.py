@@ -71,7 +71,7 @@ def test_the_published_examples() -> None:
 
 
 def test_every_field_but_the_command_has_an_option() -> None:
-    named = {option.name for option in cli.OPTIONS} - {"help", "version", "check_config"}
+    named = {option.name for option in cli.OPTIONS} - {"help", "version", "check_config", "config"}
     assert named | {"command"} == set(Config.__slots__)
 
 

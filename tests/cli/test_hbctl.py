@@ -16,6 +16,7 @@ from ha_heartbeat.ctl import manual
 from ha_heartbeat.ctl.main import main
 from ha_heartbeat.ctl.parser import make_parser
 from ha_heartbeat.ctl.show import span
+from ha_heartbeat.install import command as installer
 from ha_heartbeat.journal import Change, Journal, Run
 
 ROOT = Path(__file__).parents[2]
@@ -171,6 +172,117 @@ def test_without_shtab_it_says_what_to_install(
 def test_the_manual_page_is_made_from_the_parser() -> None:
     page = (ROOT / "docs" / "hbctl.1").read_text(encoding="utf-8")
     assert page == manual.page(), "run `make docs`"
+
+
+def test_options_stand_before_the_command_or_after_it(
+    state_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    after = said(capsys, "status", "--state-dir", state_dir, "--local", "m1:22221", "--json")
+    for words in (
+        ["--state-dir", state_dir, "--local", "m1:22221", "--json", "status"],
+        ["--json", "--local", "m1:22221", "status", "--state-dir", state_dir],
+        ["--local", "m9:1", "--json", "status", "--state-dir", state_dir, "--local", "m1:22221"],
+    ):
+        assert said(capsys, *words)[:2] == after[:2]
+    status, _, err = said(capsys, "--name", "db", "--state-dir", state_dir, "status", "web")
+    assert (status, err) == (2, "hbctl: 'web' and --name 'db' are two services\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--json", "completion", "bash"], "--json means nothing to completion"),
+        (["--local", "m1:1", "check", "x"], "--local means nothing to check"),
+        (["--name", "web", "install", "member", "ls"], "--name means nothing to install"),
+    ],
+)
+def test_an_option_that_would_do_nothing(
+    capsys: pytest.CaptureFixture[str], words: list[str], expected: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+# -- without any member ----------------------------------------------------------------------------
+
+FILE = """
+local = "m1:22221"
+remote = "m2:22222"
+[services.web]
+command = "serve"
+mode = "worker"
+[services.db]
+command = ["query", "all of it"]
+takeover = "proof"
+interval_commands = 5
+"""
+
+
+def test_check_shows_what_a_file_amounts_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ha.toml"
+    path.write_text(FILE)
+    status, out, err = said(capsys, "check", path)
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        "m1:22221 listens on m1:22221, its peer is m2:22222; 2 services.",
+        "",
+        "SERVICE  MODE        EVERY  LEASE  HOST LOST           BOTH RUN  COMMAND",
+        "db       supervisor  5 s    30 s   nobody              never     query 'all of it'",
+        "web      worker      30 s   30 s   other after 30.3 s  if cut    serve",
+    ]
+    told = json.loads(said(capsys, "--json", "check", path)[1])
+    assert told["ok"]
+    assert [service["service"] for service in told["services"]] == ["db", "web"]
+    assert [service["host_lost_s"] for service in told["services"]] == [None, 30.3]
+
+
+def test_check_names_every_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "ha.toml"
+    path.write_text(FILE + "zzz = 1\nmode = 3\n")
+    status, out, err = said(capsys, "check", path)
+    assert (status, out) == (1, "")
+    assert [line.split(": ")[1] for line in err.splitlines()] == [
+        f"{path}, line 11, services.db.zzz",
+        f"{path}, line 12, services.db.mode",
+    ]
+    status, out, err = said(capsys, "check", path, "--json")
+    assert (status, err) == (1, "")
+    assert len(json.loads(out)["mistakes"]) == 2
+    status, _, err = said(capsys, "check", tmp_path / "none.toml")
+    assert status == 1
+    assert err.endswith("none.toml does not exist; give the path of a TOML file\n")
+
+
+def test_check_finds_times_that_leave_no_room(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ha.toml"
+    path.write_text(FILE + "interval_test = 1\n")
+    status, out, err = said(capsys, "check", path)
+    assert status == 0
+    assert "db" in out
+    assert f"hbctl: warning: {path}, services.db: stop_timeout 10 is longer" in err
+    path.write_text(FILE + 'interval_test = 1\nwitness = "witness://m3:1"\n')
+    status, out, err = said(capsys, "check", path)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"hbctl: {path}, services.db: stop_timeout 10 is longer")
+
+
+def test_install_is_the_installer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    member = ["member", "-l", "m1:1", "-r", "m2:2", "--name", "web", "ls -l"]
+    assert installer.main(["--user", "web", *member]) == 0
+    expected = capsys.readouterr().out
+    assert "\nUser=web\n" in expected
+    assert said(capsys, "install", "--user", "web", *member) == (0, expected, "")
+    status, out, err = said(capsys, "install", "member", "-l", "m1", "ls")
+    assert (status, out) == (2, "")
+    assert err.startswith("hbctl install: -l/--local: 'm1' has no port")
+    assert said(capsys, "install", "--to", tmp_path, *member)[0] == 0
+    assert (tmp_path / "ha-heartbeat-web.service").is_file()
 
 
 def test_every_command_says_what_it_is_for() -> None:

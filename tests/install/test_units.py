@@ -111,6 +111,62 @@ def test_a_unit_for_each_service(service: str, name: str) -> None:
     assert units.unit_name(service) == name
 
 
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "ha 1.toml"
+    path.write_text(
+        'local = "m1:22221"\nremote = "m2:22222"\nwait_for_serversocket = 10\n'
+        '[services.web]\ncommand = "x"\nstop_timeout = 40\n'
+        '[services.db]\ncommand = "x"\nwitness = "file:///mnt/x/db"\ncheck_count = 60\n'
+    )
+    return path
+
+
+@needs_systemd
+def test_a_member_with_a_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, file: Path
+) -> None:
+    text = made(capsys, "member", "--config", str(file), "--member", "m1")
+    words = ["--state-dir", units.STATE_DIR, "--config", str(file), "--member", "m1"]
+    assert parse(value(text, "ExecStart"))[2:] == [os.fsencode(word) for word in words]
+    assert value(text, "ExecReload") == "/bin/kill -HUP $MAINPID"
+    assert value(text, "Description") == f"ha-heartbeat: {file} as m1"
+    assert value(text, "After") == "network-online.target remote-fs.target"
+    spans = {name: value(text, name) for name in ("TimeoutStartSec", "TimeoutStopSec")}
+    assert spans == {"TimeoutStartSec": "30s", "TimeoutStopSec": "60s"}
+    assert value(text, "WatchdogSec") == "600s"
+    assert verified(text, tmp_path) == ""
+
+
+def test_its_state_stands_where_the_file_says(
+    capsys: pytest.CaptureFixture[str], file: Path
+) -> None:
+    file.write_text('state_dir = "/var/lib/x"\n' + file.read_text())
+    text = made(capsys, "member", "--config", str(file))
+    assert "--state-dir" not in value(text, "ExecStart")
+    assert value(text, "StateDirectory") == "x"
+    file.write_text(file.read_text().replace("/var/lib/x", "x"))
+    assert command.main(["member", "--config", str(file)]) == 2
+    assert "'x' would be looked for in /; give an absolute path" in capsys.readouterr().err
+
+
+def test_a_file_with_mistakes_gives_no_unit(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    file.write_text(file.read_text() + "zzz = 1\nmode = 3\n")
+    assert command.main(["member", "--config", str(file)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 2
+    file.write_text(file.read_text().partition("check_count")[0] + "interval_test = 1\n")
+    assert command.main(["member", "--config", str(file)]) == 1
+    assert "install: db: stop_timeout 10 is longer than" in capsys.readouterr().err
+    assert command.main(["member", "--config", "ha.toml"]) == 2
+    assert "--config: 'ha.toml' would be looked for in /" in capsys.readouterr().err
+
+
+def test_without_a_file_there_is_nothing_to_reload(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "ExecReload" not in made(capsys, "member", *OPTIONS, "ls")
+
+
 @needs_systemd
 @pytest.mark.parametrize("offered", [False, True], ids=["as made", "with all that is offered"])
 def test_systemd_takes_a_member(

@@ -321,3 +321,16 @@ def test_an_empty_check_is_refused() -> None:
 def test_a_time_limit_of_no_hook_is_refused() -> None:
     with pytest.raises(ConfigError, match="give one with --on-worker or --on-supervisor"):
         make(hook_timeout_s="2")
+
+
+@pytest.mark.parametrize("url", ["witness://m1:1", "witness://M1:1/", "witness://m2:2"])
+def test_a_witness_at_an_address_of_the_pair_is_none(url: str) -> None:
+    """`m1:1` and `m2:2` are the two members."""
+    with pytest.raises(ConfigError, match=r"^--witness: m[12]:[12] is the (local|remote) address"):
+        make(local="m1:1", remote="m2:2", witness=url)
+    assert make(local="m1:1", remote="m2:2", witness="witness://m1:3").witness
+
+
+def test_a_long_number_is_out_of_range() -> None:
+    with pytest.raises(ConfigError, match="'99999999999' is out of range; give a whole number"):
+        make(check_count="99999999999")
