@@ -87,6 +87,7 @@ WHOLE = {
     "interval_test": "0.5",
     "check_count": "2",
     "interval_commands": "0.25",
+    "cadence": '"continue"',
     "wait_for_serversocket": "0",
     "mode": '"Worker"',
     "fallback": "true",
