@@ -159,7 +159,10 @@ class Host:
         soft, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
         self._hard_files = hard
         if spare is not None:
-            soft = max(int(name) for name in os.listdir(f"/proc/{self.pid}/fd")) + 1 + spare
+            names = os.listdir(f"/proc/{self.pid}/fd")
+            if not names:
+                return  # it was killed in the same step, and has closed them all
+            soft = max(map(int, names)) + 1 + spare
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (hard if spare is None else soft, hard))
 
     # -- its end -----------------------------------------------------------------------------------
