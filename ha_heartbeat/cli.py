@@ -39,7 +39,10 @@ class UsageError(Exception):
 
 
 class Option(NamedTuple):
-    """One option. `name` is its field in Config; a flag has no `metavar`; `short` may be ""."""
+    """One option. `name` is its field in Config; a flag has no `metavar`; `short` may be "".
+
+    One that `repeats` may be given several times: its texts are joined by commas.
+    """
 
     name: str
     short: str
@@ -47,6 +50,7 @@ class Option(NamedTuple):
     metavar: str
     help: str
     example: str = ""
+    repeats: bool = False
 
     @property
     def label(self) -> str:
@@ -148,6 +152,16 @@ OPTIONS = (
         "600",
     ),
     Option(
+        "vip",
+        "",
+        "vip",
+        "ADDRESS/PREFIX@INTERFACE",
+        "virtual address of the worker, added and announced before its first run, and removed when "
+        "its term ends; may be given several times (Linux)",
+        "192.0.2.10/24@eth0",
+        repeats=True,
+    ),
+    Option(
         "on_worker",
         "",
         "on-worker",
@@ -170,7 +184,7 @@ OPTIONS = (
         "",
         "hook-timeout",
         "SECONDS",
-        "longest time of either of the two",
+        "longest time of each of these three",
         "5",
     ),
     Option(
@@ -260,7 +274,7 @@ def parse(argv: Sequence[str]) -> Parsed:
     """Take the arguments after the program's name apart. Raises UsageError.
 
     Options end at the first word that is none, or at `--`; the rest is the command as it stands.
-    Of an option given twice the last one counts.
+    Of an option given twice the last one counts, unless it repeats.
     """
     given: dict[str, Given] = {}
     words = list(argv)
@@ -279,6 +293,8 @@ def parse(argv: Sequence[str]) -> Parsed:
                 return Parsed({}, (), option.name)
             if option.name == "check_config":
                 show = option.name
+            elif option.repeats and option.name in given:
+                given[option.name] = Given(f"{given[option.name].text},{text}", option.label)
             else:
                 given[option.name] = Given(text, option.label)
     return Parsed(given, tuple(words[at:]), show)
@@ -388,7 +404,7 @@ def _default_note(name: str) -> str:
             value = default_state_dir()
         except ConfigError:
             return " (no default here)"
-    elif value == "":
+    elif value in ("", ()):
         return ""
     return f" (default {_spelled(name, value)})"
 
@@ -440,6 +456,12 @@ def _check(config: Config) -> int:
             _complain(sentence)
         else:
             _complain(f"warning: {sentence}")
+    if config.vip:
+        from ha_heartbeat.shell.vip import objection
+
+        if sentence := objection(config):
+            status = EXIT_FAILED
+            _complain(sentence)
     return status
 
 

@@ -25,15 +25,20 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "journal": set(),
     "library": {"config", "core", "guardian", "shell"},
     "places": set(),
-    "shell": {"config", "core", "guardian", "journal", "places", "wire", "witnesses"},
+    "shell": {"config", "core", "guardian", "journal", "places", "vip", "wire", "witnesses"},
     "sim": {"core", "wire"},
+    "vip": {"guardian"},
     "wire": {"core"},
     "witness_server": {"config", "shell", "witnesses"},
     "witnesses": set(),
 }
 
 # What a part may take that has to be installed, as an extra: these are no members.
-EXTRAS = {"ctl": {"rich", "shtab"}, "witness_server": {"httptools", "uvloop"}}
+EXTRAS = {
+    "ctl": {"rich", "shtab"},
+    "vip": {"pyroute2"},
+    "witness_server": {"httptools", "uvloop"},
+}
 
 # What the core may take from the standard library: no clock, no chance, no input or output.
 PURE = {

@@ -49,7 +49,7 @@ def due(s: State, now: float) -> None:
     s.run_started_at = now
     s.run_timed_out = False
     s.skip_said = False
-    s.set_up = s.settings.has_undo
+    s.set_up = s.settings.leaves_traces
     s.out.append(StartRun(s.run, s.epoch))
 
 

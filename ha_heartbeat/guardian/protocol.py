@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-VERSION = 3
+VERSION = 4
 LIMIT_BYTES = 4 * 1024 * 1024
 """The longest payload; above what Linux takes as arguments and environment together by default."""
 

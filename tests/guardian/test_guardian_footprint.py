@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ha_heartbeat.guardian.protocol import Ended, Gone, Started, Stop
+from ha_heartbeat.guardian.protocol import VERSION, Ended, Gone, Started, Stop
 from tests.guardian.rig import ROOT, Rig, linux_only, shell
 
 HEAVY = {
@@ -65,7 +65,7 @@ def test_a_guardian_has_nothing_heavy_loaded(rig: Callable[..., Rig]) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [*("cgroup", "clock", "keeper", "launch", "light", "linux", "main"),
+    [*("addresses", "cgroup", "clock", "keeper", "launch", "light", "linux", "main"),
      *("posix", "protocol", "sweep", "tree", "windows")],
 )  # fmt: skip
 def test_every_module_can_be_imported_here(name: str) -> None:
@@ -77,8 +77,9 @@ def test_every_module_can_be_imported_here(name: str) -> None:
     [
         ([], "not enough values"),
         (["99", "linux", "0", "", "0", "0"], "its member speaks version 99"),
-        (["3", "beos", "0", "", "0", "0"], "there is no guardian of kind beos"),
-        (["3", "posix", "99", "", "0", "0"], "Bad file descriptor"),
+        ([str(VERSION), "beos", "0", "", "0", "0"], "there is no guardian of kind beos"),
+        ([str(VERSION), "posix", "99", "", "0", "0"], "Bad file descriptor"),
+        ([str(VERSION), "posix", "0", "", "0", "0", "10.0.0/8@eth0"], "it cannot start: illegal"),
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_a_status(arguments: list[str], words: str) -> None:
