@@ -13,10 +13,14 @@ import os
 import sys
 
 from ha_heartbeat.guardian.clock import now_ns
+from ha_heartbeat.guardian.light import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    _Place = tuple[int, bytes, int, int]
+    """Family, address, prefix length and interface's index."""
 
 _S = 1_000_000_000
 LATE_S = 1.25
@@ -43,7 +47,8 @@ if sys.platform == "linux":
     import struct
 
     _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
-    _REQUEST, _ACK, _REPLACE, _DUMP = 0x1, 0x4, 0x100, 0x300
+    _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+    _REPLACE, _EXCL, _CREATE = 0x100, 0x200, 0x400
     _ERROR, _DONE = 2, 3
     _IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 6, 8
     _FOR_EVER = 2**32 - 1
@@ -76,18 +81,32 @@ if sys.platform == "linux":
         """
 
         def __init__(self, words: Sequence[str]) -> None:
-            self._known = [_parts(word) for word in words]
+            self._known = [(word, *_parts(word)) for word in words]
+            self._held: set[str] = set()  # seen here since they were last taken off
             self._lease = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
 
-        def extend(self, until_ns: int) -> None:
-            """The lease ends then, and with it those that are there; none is added.
+        def extend(self, until_ns: int) -> str:
+            """The lease ends then, and with it those that are there; the ones added again, if any.
 
-            What cannot be extended keeps the end that it has.
+            Only what was there before is added, when somebody has taken it off meanwhile, as a
+            restart of the network does. What cannot be changed keeps the end that it has.
             """
             self._lease[0] = until_ns
             left_ns = until_ns - now_ns()
-            if left_ns > 0:
-                self._try(_RTM_NEWADDR, _REPLACE, life_s(left_ns))
+            if left_ns <= 0:
+                return ""
+            again = []
+            with suppress(OSError), _Channel() as channel:
+                there = set(channel.found())
+                for word, family, at, body in self._placed():
+                    if is_there := at in there:
+                        self._held.add(word)
+                    elif word not in self._held:
+                        continue
+                    how = _REPLACE if is_there else _CREATE | _EXCL
+                    if not channel.ask(_RTM_NEWADDR, how, body + _life(family, life_s(left_ns))):
+                        again += [] if is_there else [word]
+            return " and ".join(again)
 
         def lapse(self) -> None:
             """Take them off if the lease is over, by what was last said of it."""
@@ -96,40 +115,65 @@ if sys.platform == "linux":
 
         def remove(self) -> str:
             """Take them off, if they are there; what was wrong, if anything."""
-            return self._try(_RTM_DELADDR, 0, 0)
-
-        def _try(self, kind: int, flags: int, valid_s: int) -> str:
+            self._held.clear()
+            wrong = []
             try:
-                channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+                with _Channel() as channel:
+                    there = set(channel.found())
+                    for word, _, at, body in self._placed():
+                        if at in there and (number := channel.ask(_RTM_DELADDR, 0, body)):
+                            wrong.append(f"{word}: {os.strerror(number)}")
             except OSError as problem:
-                return str(problem.strerror)
-            try:
-                return "; ".join(self._change(channel, kind, flags, valid_s))
-            except OSError as problem:
-                return str(problem.strerror)
-            finally:
-                channel.close()
+                wrong.append(str(problem.strerror))
+            return "; ".join(wrong)
 
-        def _change(
-            self, channel: socket.socket, kind: int, flags: int, valid_s: int
-        ) -> Iterator[str]:
-            there = set(_found(channel))
-            for family, packed, prefix, interface in self._known:
-                try:
+        def _placed(self) -> Iterator[tuple[str, int, _Place, bytes]]:
+            """Those whose interface is there: the word, family, place and message of each."""
+            for word, family, packed, prefix, interface in self._known:
+                with suppress(OSError):  # it is gone, and its addresses with it
                     index = socket.if_nametoindex(interface)
-                except OSError:
-                    continue  # it is gone, and its addresses are
-                if (family, packed, prefix, index) not in there:
-                    continue
-                body = _ADDRESS.pack(family, prefix, 0, 0, index)
-                body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
-                if valid_s:
-                    preferred = preferred_s(family, valid_s)
-                    life = _CACHEINFO.pack(preferred, valid_s, 0, 0)
-                    body += _attribute(_IFA_CACHEINFO, life)
-                    body += _attribute(_IFA_FLAGS, _FLAGS.pack(flags_of(family)))
-                if number := _ask(channel, kind, _REQUEST | _ACK | flags, body):
-                    yield f"{socket.inet_ntop(family, packed)}@{interface}: {os.strerror(number)}"
+                    body = _ADDRESS.pack(family, prefix, 0, 0, index)
+                    body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
+                    yield word, family, (family, packed, prefix, index), body
+
+    class _Channel:
+        """One conversation with the kernel by rtnetlink(7). Raises OSError."""
+
+        def __enter__(self) -> _Channel:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._socket.close()
+
+        def ask(self, kind: int, flags: int, body: bytes) -> int:
+            """Have something done: 0, or an errno."""
+            self._send(kind, _ACK | flags, body)
+            answer = self._socket.recv(_ANSWER_BYTES)
+            return -int(_ERRNO.unpack_from(answer, _HEADER.size)[0])
+
+        def found(self) -> Iterator[_Place]:
+            """The host's addresses that come to an end."""
+            self._send(_RTM_GETADDR, _DUMP, _ADDRESS.pack(0, 0, 0, 0, 0))
+            while True:
+                data = self._socket.recv(_ANSWER_BYTES)
+                at = 0
+                while at < len(data):
+                    size, kind = _HEADER.unpack_from(data, at)[:2]
+                    if kind in (_DONE, _ERROR):
+                        return
+                    if kind == _RTM_NEWADDR and (one := _read(data[at + _HEADER.size : at + size])):
+                        yield one
+                    at += size + -size % 4
+
+        def _send(self, kind: int, flags: int, body: bytes) -> None:
+            size = _HEADER.size + len(body)
+            self._socket.send(_HEADER.pack(size, kind, _REQUEST | flags, 0, 0) + body)
+
+    def _life(family: int, valid_s: int) -> bytes:
+        times = _CACHEINFO.pack(preferred_s(family, valid_s), valid_s, 0, 0)
+        flags = _FLAGS.pack(flags_of(family))
+        return _attribute(_IFA_CACHEINFO, times) + _attribute(_IFA_FLAGS, flags)
 
     def _parts(word: str) -> tuple[int, bytes, int, str]:
         address, _, rest = word.partition("/")
@@ -140,29 +184,7 @@ if sys.platform == "linux":
     def _attribute(kind: int, content: bytes) -> bytes:
         return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(content), kind) + content
 
-    def _ask(channel: socket.socket, kind: int, flags: int, body: bytes) -> int:
-        """Whether the kernel has done it: 0, or an errno. Raises OSError."""
-        channel.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, 0, 0) + body)
-        answer = channel.recv(_ANSWER_BYTES)
-        return -int(_ERRNO.unpack_from(answer, _HEADER.size)[0])
-
-    def _found(channel: socket.socket) -> Iterator[tuple[int, bytes, int, int]]:
-        """The host's addresses that come to an end: family, address, prefix, interface's index."""
-        body = _ADDRESS.pack(0, 0, 0, 0, 0)
-        size = _HEADER.size + len(body)
-        channel.send(_HEADER.pack(size, _RTM_GETADDR, _REQUEST | _DUMP, 0, 0) + body)
-        while True:
-            data = channel.recv(_ANSWER_BYTES)
-            at = 0
-            while at < len(data):
-                size, kind = _HEADER.unpack_from(data, at)[:2]
-                if kind in (_DONE, _ERROR):
-                    return
-                if kind == _RTM_NEWADDR and (one := _read(data[at + _HEADER.size : at + size])):
-                    yield one
-                at += size + -size % 4
-
-    def _read(message: bytes) -> tuple[int, bytes, int, int] | None:
+    def _read(message: bytes) -> _Place | None:
         family, prefix, _, _, index = _ADDRESS.unpack_from(message)
         found: dict[int, bytes] = {}
         at = _ADDRESS.size

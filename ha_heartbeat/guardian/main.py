@@ -199,8 +199,8 @@ class Guard:
 
     def _set_lease(self, term_at_ns: int, kill_at_ns: int) -> None:
         self._lease.set(term_at_ns, kill_at_ns)
-        if self._addresses is not None:
-            self._addresses.extend(kill_at_ns)
+        if self._addresses is not None and (again := self._addresses.extend(kill_at_ns)):
+            complain(f"somebody has taken {again} off this host: added again, as the lease lasts")
         if self._order.term_at_ns == NEVER_NS and not self._condemned:
             self._asked = self._owes_expired = False
 

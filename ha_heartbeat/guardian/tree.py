@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     class Addresses(Protocol):
         """What the host has under the lease beside processes. Nothing here blocks or raises."""
 
-        def extend(self, until_ns: int) -> None:
-            """The lease ends then, and so do those that are there; none is added."""
+        def extend(self, until_ns: int) -> str:
+            """The lease ends then, and so do those that are there; which had to be added again."""
 
         def lapse(self) -> None:
             """Take them off if the lease is over."""

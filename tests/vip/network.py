@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 from benchmarks.network import Namespaces, NetworkError, _netlink_in
+from tests.member.conftest import MakeRigs
 from tests.member.rig import ROOT, Member, Rig
 
 MEMBERS = {1: "a", 2: "b"}
@@ -209,3 +211,33 @@ def networks() -> Iterator[Network]:
         yield made
     finally:
         made.close()
+
+
+@contextlib.contextmanager
+def rigs_in(top: Path) -> Iterator[MakeRigs]:
+    """Rigs, each in a network of its own, in which no address is ever on both sides."""
+    with contextlib.ExitStack() as stack:
+        watches: list[Watch] = []
+        made: list[NetRig] = []
+
+        def make(count: int) -> list[Rig]:
+            for _ in range(count):
+                network = stack.enter_context(networks())
+                watches.append(stack.enter_context(contextlib.closing(Watch(network))))
+                place = top / f"net-{len(made)}"
+                place.mkdir()
+                made.append(NetRig(place, uuid.uuid4().hex, network))
+                stack.callback(made[-1].destroy)
+            return [*made[-count:]]
+
+        try:
+            yield make
+            for rig in made:
+                rig.finish()
+                rig.judge()
+            wrong = [line for watch in watches for line in watch.wrong]
+            assert not wrong
+        except BaseException as error:
+            for rig in made:
+                error.add_note(rig.logs())
+            raise

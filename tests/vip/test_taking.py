@@ -67,7 +67,25 @@ def test_it_ends_with_the_lease_and_is_extended_with_it(network: Network) -> Non
     assert not network.has("a", V6)
     guarded(network, "addresses.extend(now_ns() + 900 * 10**9)")
     assert not network.has("a", V4), "what is not there is not added"
-    guarded(network, "addresses.remove()")
+
+
+def test_what_somebody_has_taken_off_is_added_again(network: Network) -> None:
+    """Unless the lease is over, or a configured one has come in its place."""
+    assert up(network, *VIPS) == ""
+    delete = f"__import__('os').system('ip address del {VIPS[0].replace('@', ' dev ')}')"
+    lapse = "addresses.lapse()"
+    extend = "addresses.extend(now_ns() + 900 * 10**9)"
+    guarded(network, f"({extend} or {delete} or {extend} != {VIPS[0]!r})")
+    assert left_s(network, V4) > LEASE_S
+    for instead in ("addresses.extend(now_ns() - 1)", f"addresses.extend(now_ns() - 1) or {lapse}"):
+        guarded(network, f"({extend} or {delete} or {instead})")
+        assert not network.has("a", V4)
+        assert up(network, *VIPS) == ""
+    add = delete.replace("del", "add")
+    guarded(network, f"({extend} or {delete} or {add} or {extend})")
+    assert left_s(network, V4) == 2**32 - 1
+    guarded(network, f"({extend} or {lapse})")
+    assert network.has("a", V6), "the lease lasts"
 
 
 @pytest.mark.parametrize(("address", "vip"), [(V4, VIPS[0]), (V6, VIPS[1])])

@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import signal
 
+import pytest
+
 from tests.member.rig import Member, paused, send, wait_for
 from tests.vip.network import CLIENT, DEVICE, MEMBERS, V4, V6, VIPS, NetRig
+from tests.vip.network import rigs_in as rigs_in
+
+pytestmark = pytest.mark.side_by_side
 
 OPTIONS = ("--vip", VIPS[0], "--vip", VIPS[1], "--stop-timeout", "1")
 
