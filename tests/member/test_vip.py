@@ -13,7 +13,7 @@ from tests.vip.network import rigs_in as rigs_in
 
 pytestmark = pytest.mark.side_by_side
 
-OPTIONS = ("--vip", VIPS[0], "--vip", VIPS[1], "--stop-timeout", "1")
+OPTIONS = ("--vip", VIPS[0], "--vip", VIPS[1], "--stop-timeout", "1", "--hook-timeout", "20")
 
 
 def side(member: Member) -> str:
@@ -99,6 +99,8 @@ def test_it_follows_the_role(rig: NetRig) -> None:
     assert f"{worker.name} has {', '.join(VIPS)}" in rig.hbctl(worker, "status")
     told = f"Virtual address {', '.join(VIPS)}: not on {other.name}."
     assert told in rig.hbctl(other, "explain")
+    found = [member.name for member in rig.members if member.said("--vip failed")]
+    assert not found, "the one before still had it"
 
 
 def test_a_lost_guardian_is_no_loss_of_the_role(rig: NetRig) -> None:
@@ -130,7 +132,7 @@ def test_all_killed_at_once_leaves_it_to_the_kernel(rig: NetRig) -> None:
 def test_another_machine_has_it(rig: NetRig) -> None:
     """The promotion fails, as it does for a hook, and is tried again."""
     rig.network.ip(CLIENT, "address", "add", f"{V4}/32", "dev", DEVICE)
-    one = rig.member(1, *OPTIONS, "--hook-timeout", "20")
+    one = rig.member(1, *OPTIONS)
     one.hears(r"--vip failed \(exit status 1\), but .* is not up: staying worker")
     in_use = f"--vip {VIPS[0]}: the address is in use by {rig.network.mac(CLIENT)}"
     assert one.said(in_use)
