@@ -141,3 +141,20 @@ def test_another_machine_has_it(rig: NetRig) -> None:
     rig.network.ip(CLIENT, "address", "del", f"{V4}/32", "dev", DEVICE)
     rig.works(one)
     assert has_both(rig, one)
+
+
+def test_a_hand_over_between_two_runs_takes_it_off_first(rig: NetRig) -> None:
+    """Nothing of the command is alive then, but what was set up for it stands."""
+    one, two = (rig.member(number, *OPTIONS, "-i", "600", command="true") for number in (1, 2))
+    wait_for(lambda: {one.role, two.role} == {"worker", "supervisor"}, "two roles")
+    worker, other = (one, two) if one.is_worker else (two, one)
+
+    def run() -> dict[str, object]:
+        (member,) = json.loads(rig.hbctl(worker, "status", "--json"))["members"]
+        return member["last_run"] or {}
+
+    wait_for(lambda: run().get("ended"), "the end of its run")
+    rig.hbctl(worker, "switchover")
+    wait_for(lambda: has_both(rig, other), "the addresses to move")
+    assert is_bare(rig, worker)
+    assert not other.said("--vip failed")
