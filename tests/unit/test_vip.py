@@ -23,12 +23,12 @@ def test_whole_seconds(left_s: float, kept_s: int) -> None:
     assert life_s(round(left_s * 1e9)) == kept_s
 
 
-@given(st.integers(1, 10**15))
+@given(st.integers(1, 60 * 10**9))
 def test_it_is_kept_while_the_lease_may_be_extended(left_ns: int) -> None:
     kept_ns = life_s(left_ns) * 10**9
     assert kept_ns >= left_ns * 3 / 4
     assert kept_ns < left_ns + 10**9
-    assert left_ns < 7 * 10**9 or kept_ns + LATE_S * 1e9 <= left_ns
+    assert left_ns < 9 * 10**9 or kept_ns + LATE_S * 1e9 <= left_ns
 
 
 def test_arp_asks_without_a_claim() -> None:
