@@ -124,18 +124,34 @@ def _add(ipr: IPRoute, place: Place, until_ns: int) -> None:
     left_ns = until_ns - now_ns()
     if left_ns <= 0:
         raise VipError(f"--vip {place.vip}: the lease ended before the address was added")
-    family, valid_s = _family(place.vip), addresses.life_s(left_ns)
+    family = _family(place.vip)
+    where = {
+        "index": place.device,
+        "family": family,
+        "address": str(place.vip.address),
+        "prefixlen": place.vip.prefix,
+    }
     if sys.platform == "linux":
-        ipr.addr(
-            "replace",
-            index=place.device,
-            family=family,
-            address=str(place.vip.address),
-            prefixlen=place.vip.prefix,
-            flags=addresses.flags_of(family),
-            valid_lft=valid_s,
-            preferred_lft=addresses.preferred_s(family, valid_s),
-        )
+        valid_s = addresses.life_s(left_ns)
+        life = {"valid": valid_s, "preferred": addresses.preferred_s(family, valid_s)}
+        # Twice the same: 0.7.2 takes the one, 0.9.7 the other, and both ignore the rest in silence.
+        flags = addresses.flags_of(family)
+        ipr.addr("replace", **where, flags=flags, **life, cacheinfo=life)
+        if not _ends(ipr, place):
+            ipr.addr("del", **where)
+            raise VipError(
+                f"--vip {place.vip}: this version of pyroute2 gives addresses no lifetime, without "
+                "which it could outlive the lease; install the one that ha-heartbeat[vip] asks for"
+            )
+
+
+def _ends(ipr: IPRoute, place: Place) -> bool:
+    """Whether the kernel has been told of the lease."""
+    return all(
+        found.get_attr("IFA_CACHEINFO")["ifa_valid"] != _FOR_EVER
+        for found in ipr.get_addr(index=place.device, family=_family(place.vip))
+        if found.get_attr("IFA_ADDRESS") == str(place.vip.address)
+    )
 
 
 def check(vips: Sequence[Vip]) -> None:

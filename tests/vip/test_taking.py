@@ -125,6 +125,29 @@ def test_a_lease_that_is_over_adds_nothing(network: Network) -> None:
     assert not network.has("a", V4)
 
 
+def test_an_address_without_an_end_is_not_kept(network: Network) -> None:
+    """As from a version of pyroute2 that does not understand what it is asked for."""
+    code = (
+        "import sys, pyroute2\n"
+        "from ha_heartbeat.vip.main import main\n"
+        "class Other:\n"
+        "    def __init__(self): self.true = true()\n"
+        "    def __enter__(self): return self\n"
+        "    def __exit__(self, *_): self.true.close()\n"
+        "    def __getattr__(self, name): return getattr(self.true, name)\n"
+        "    def addr(self, command, **told):\n"
+        "        for name in ('valid', 'preferred', 'cacheinfo'):\n"
+        "            told.pop(name, None)\n"
+        "        return self.true.addr(command, **told)\n"
+        "true, pyroute2.IPRoute = pyroute2.IPRoute, Other\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    done = network.python("a", "-c", code, "up", str(now_ns() + LEASE_S * 10**9), *VIPS)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "this version of pyroute2 gives addresses no lifetime" in done.stderr
+    assert not network.has("a", V4)
+
+
 def test_where_it_cannot_be_taken(network: Network, tmp_path: Path) -> None:
     assert check(network, *VIPS) == ""
     told = check(network, f"{V4}/24@eth7")
