@@ -365,6 +365,8 @@ class Guard:
                 if self._addresses is not None and self._run != UNDOING:
                     self._addresses.lapse()  # also while something cannot die
                 self._strike_at_ns = now_ns() + self._pause_ns
+                if self._addresses is not None and now < lease.kill_at_ns:
+                    self._strike_at_ns = min(self._strike_at_ns, lease.kill_at_ns)
                 self._pause_ns = min(self._pause_ns * 2, _LAST_PAUSE_NS)
         elif now >= term_at_ns and not self._asked:
             self._asked = True
