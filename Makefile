@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUFF := $(BIN)/ruff
 PLATFORMS := linux win32 sunos5
 # name-of-the-program:Debian-package, for the tests with real processes and networks
-SYSTEM_DEPS := ip:iproute2 nft:nftables gcc:gcc systemd-analyze:systemd
+SYSTEM_DEPS := ip:iproute2 nft:nftables gcc:gcc systemd-analyze:systemd nginx:nginx-light
 
 .DEFAULT_GOAL := help
 .PHONY: help test lint format demo sim sim-mutants model bench bench-peers faults docs build pyz deb clean system-deps
@@ -70,6 +70,7 @@ clean: ## remove what the other tasks made
 	rm -rf $(VENV) .venv-peers build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# RUNLEVEL=1 asks invoke-rc.d(8) to start none of their daemons.
 # Never fails: a test that lacks one of these skips itself and says so.
 system-deps: ## install the Debian packages some tests need (as root), or say what is missing
 	@missing=; for dep in $(SYSTEM_DEPS); do \
@@ -78,7 +79,7 @@ system-deps: ## install the Debian packages some tests need (as root), or say wh
 	done; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
-	    export DEBIAN_FRONTEND=noninteractive; \
+	    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1; \
 	    apt-get update -qq; \
 	    apt-get install -y -qq --no-install-recommends $$missing && exit 0; \
 	fi; \

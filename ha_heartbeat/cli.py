@@ -58,7 +58,7 @@ def parse(argv: Sequence[str]) -> Parsed:
     """Take the arguments after the program's name apart. Raises UsageError.
 
     Options end at the first word that is none, or at `--`; the rest is the command as it stands.
-    Of an option given twice the last one counts.
+    Of an option given twice the last one counts, unless it repeats.
     """
     given: dict[str, Given] = {}
     words = list(argv)
@@ -80,6 +80,8 @@ def parse(argv: Sequence[str]) -> Parsed:
                 show = option.name
             elif option.name == "config":
                 file = Given(text, option.label)
+            elif option.repeats and option.name in given:
+                given[option.name] = Given(f"{given[option.name].text},{text}", option.label)
             else:
                 given[option.name] = Given(text, option.label)
     return Parsed(given, tuple(words[at:]), show, file)
@@ -221,7 +223,7 @@ def _default_note(name: str) -> str:
             value = default_state_dir()
         except ConfigError:
             return " (no default here)"
-    elif value == "":
+    elif value in ("", ()):
         return ""
     return f" (default {_spelled(name, value)})"
 
@@ -272,14 +274,16 @@ def _check(plan: Plan) -> int:
     (config,) = plan.services
     settings = config.settings()
     status = _print(_report(settings))
-    return max(status, _complain_of(settings, ""))
+    status = max(status, _complain_of(settings, ""))
+    return max(status, _complain_of_addresses(config))
 
 
 def _check_file(plan: Plan) -> int:
     """The same for each service of a file, in words that stand in it."""
     every = [config.settings() for config in plan.services]
     status = _print("\n".join(f"{s.service}\n\n{with_keys(_report(s))}" for s in every))
-    return max(status, *(_complain_of(s, f"{s.service}: ") for s in every))
+    status = max(status, *(_complain_of(s, f"{s.service}: ") for s in every))
+    return max(status, *map(_complain_of_addresses, plan.services))
 
 
 def _complain_of(settings: Settings, service: str) -> int:
@@ -291,6 +295,18 @@ def _complain_of(settings: Settings, service: str) -> int:
         warning = "" if settings.has_witness else "warning: "
         _complain(f"{warning}{service}{with_keys(sentence) if service else sentence}")
     return EXIT_FAILED if found and settings.has_witness else EXIT_OK
+
+
+def _complain_of_addresses(config: Config) -> int:
+    """Say why a virtual address cannot be had here, if so; the exit status."""
+    if not config.vip:
+        return EXIT_OK
+    from ha_heartbeat.shell.vip import objection  # only here: it asks the kernel
+
+    sentence = objection(config)
+    if sentence:
+        _complain(sentence)
+    return EXIT_FAILED if sentence else EXIT_OK
 
 
 def _report(settings: Settings) -> str:

@@ -15,9 +15,10 @@ from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
 from ha_heartbeat import places
-from ha_heartbeat.core.types import Cadence, Mode, Settings, TakeoverPolicy
+from ha_heartbeat.core.types import VIP, Cadence, Mode, Settings, TakeoverPolicy
 
 ADDRESS_EXAMPLES = "m1:22221 or [::1]:22221"
+VIP_EXAMPLES = "192.0.2.10/24@eth0 or 2001:db8::10/64@eth0"
 MIN_SPAN_S = 0.001
 MAX_SPAN_S = 31_536_000.0  # a year: longer is a slip, and some systems' timers end before it
 MAX_CHECK_COUNT = 1000
@@ -25,6 +26,7 @@ MAX_OUTPUT_BYTES = 65536
 MAX_NAME_CHARS = 64
 MAX_HOST_CHARS = 249  # the DNS allows 253; HOST:PORT is a name on the wire, which allows 255
 MAX_ZONE_CHARS = 64
+MAX_INTERFACE_CHARS = 15  # IFNAMSIZ, less the NUL
 MAX_LABEL_CHARS = 63
 MAX_COMMAND_TEXT_CHARS = 1000
 SHOWN_CHARS = 60
@@ -33,6 +35,7 @@ _SECONDS = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.ASCII | re.I
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d{1,9}", re.ASCII)  # one that is worth reading
 _NOT_IN_HOST = re.compile(r"[^\w.-]")
+_NOT_IN_INTERFACE = re.compile(r"[^!-~]|[/@]")
 
 _E = TypeVar("_E", bound=Enum)
 
@@ -78,8 +81,9 @@ class Config:
     Spans are seconds in MIN_SPAN_S..MAX_SPAN_S (`wait_for_serversocket_s` and `fallback_delay_s`
     may be 0, and so may `run_timeout_s`: no limit); `check_count` and `check_failures` are in
     1..MAX_CHECK_COUNT, and so is `max_failures`, or 0: no limit. `command` has one element, a shell
-    command, or several, a program and its arguments. `fence`, `check`, `on_worker` and
-    `on_supervisor` are shell commands, "" for none. The journal keeps entries of the last
+    command, or several, a program and its arguments. `vip` are virtual addresses, each
+    ADDRESS/PREFIX@INTERFACE in the one way of writing the address. `fence`, `check`, `on_worker`
+    and `on_supervisor` are shell commands, "" for none. The journal keeps entries of the last
     `journal_days` days, at most `journal_mib` MiB of them, and of each run the last
     `journal_output_bytes` of its output (0: the command has the member's own output). Given as "",
     `member` becomes the local address and `state_dir` the platform's own place, so that neither is
@@ -104,6 +108,7 @@ class Config:
     fallback_delay_s: float = 0.0
     stop_timeout_s: float = 10.0
     run_timeout_s: float = 0.0
+    vip: tuple[str, ...] = ()
     on_worker: str = ""
     on_supervisor: str = ""
     hook_timeout_s: float = 5.0
@@ -151,7 +156,8 @@ class Config:
     @property
     def steps(self) -> tuple[str, ...]:
         """The options that name what is done before the first run of a term, in this order."""
-        return ("on-worker",) if self.on_worker else ()
+        given = ((VIP, self.vip), ("on-worker", self.on_worker))
+        return tuple(step for step, value in given if value)
 
     def settings(self) -> Settings:
         """What of this the decisions depend on."""
@@ -232,11 +238,12 @@ def idle(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 "there is no health check that it could be about; give one with --check, or leave "
                 "this option out",
             )
-    if "hook_timeout_s" in values and not (values.get("on_worker") or values.get("on_supervisor")):
+    hooks = ("vip", "on_worker", "on_supervisor")
+    if "hook_timeout_s" in values and not any(values.get(name) for name in hooks):
         yield (
             "hook_timeout_s",
             "there is no hook that it could be about; give one with --on-worker or "
-            "--on-supervisor, or leave this option out",
+            "--on-supervisor, or a --vip, or leave this option out",
         )
 
 
@@ -460,6 +467,51 @@ def _shell_command(meaning: str) -> Callable[[Given], str]:
     return read
 
 
+def _read_vips(given: Given) -> tuple[str, ...]:
+    """Read ADDRESS/PREFIX@INTERFACE, or several with commas between."""
+    found: dict[str, str] = {}
+    for word in given.text.split(","):
+        address, vip = _read_vip(given, word.strip())
+        if address in found:
+            raise ConfigError(f"{given.source}: {address} is given twice; leave one of the two out")
+        found[address] = vip
+    return tuple(found.values())
+
+
+def _read_vip(given: Given, word: str) -> tuple[str, str]:
+    """The address, and the whole."""
+    import ipaddress  # only here: few members have one
+
+    where, at, interface = word.partition("@")
+    if not at or "/" not in where:
+        raise _bad_vip(given, word, "has no prefix length or no interface")
+    if not 0 < len(interface) <= MAX_INTERFACE_CHARS or _NOT_IN_INTERFACE.search(interface):
+        raise _bad_vip(given, word, "has no usable name of an interface after the @")
+    host, _, prefix = where.partition("/")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise _bad_vip(given, word, "has no IP address at its beginning") from None
+    if "%" in host:
+        raise _bad_vip(given, word, "has a zone, and the interface is what stands after the @")
+    if not _NUMBER.fullmatch(prefix) or not 1 <= int(prefix) <= address.max_prefixlen:
+        raise _bad_vip(given, word, f"needs a prefix length from 1 to {address.max_prefixlen}")
+    network = ipaddress.ip_network((address, int(prefix)), strict=False)
+    if address.is_multicast or address.is_unspecified or address.is_loopback:
+        raise _bad_vip(given, word, "is no address that one machine of a network can have")
+    ends = (network.network_address, network.broadcast_address)
+    if address.version == 4 and address in ends and network.num_addresses > 2:
+        raise _bad_vip(given, word, "is the first or the last of its network, which no machine has")
+    return str(address), f"{address}/{int(prefix)}@{interface}"
+
+
+def _bad_vip(given: Given, word: str, wrong: str) -> ConfigError:
+    return ConfigError(
+        f"{given.source}: {shown(word)} {wrong}; give ADDRESS/PREFIX@INTERFACE, for example "
+        f"{VIP_EXAMPLES}"
+    )
+
+
 def _read_witness(given: Given) -> str:
     if "://" not in given.text or not given.text.isprintable():
         raise ConfigError(
@@ -500,6 +552,7 @@ _READERS: Mapping[str, Callable[[Given], object]] = {
     "fallback_delay_s": _read_wait,
     "stop_timeout_s": _read_span,
     "run_timeout_s": _read_wait,
+    "vip": _read_vips,
     "on_worker": _shell_command("sets up what the command needs and exits with 0 when it has"),
     "on_supervisor": _shell_command("undoes what --on-worker has set up"),
     "hook_timeout_s": _read_span,

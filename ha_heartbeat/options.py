@@ -11,7 +11,10 @@ from typing import Final, NamedTuple
 
 
 class Option(NamedTuple):
-    """One option. `name` is its field in Config; a flag has no `metavar`; `short` may be ""."""
+    """One option. `name` is its field in Config; a flag has no `metavar`; `short` may be "".
+
+    One that `repeats` may be given several times: its texts are joined by commas.
+    """
 
     name: str
     short: str
@@ -19,6 +22,7 @@ class Option(NamedTuple):
     metavar: str
     help: str
     example: str = ""
+    repeats: bool = False
 
     @property
     def label(self) -> str:
@@ -133,6 +137,16 @@ OPTIONS: Final = (
         "600",
     ),
     Option(
+        "vip",
+        "",
+        "vip",
+        "ADDRESS/PREFIX@INTERFACE",
+        "virtual address of the worker, added and announced before its first run, and removed when "
+        "its term ends; may be given several times (Linux)",
+        "192.0.2.10/24@eth0",
+        repeats=True,
+    ),
+    Option(
         "on_worker",
         "",
         "on-worker",
@@ -155,7 +169,7 @@ OPTIONS: Final = (
         "",
         "hook-timeout",
         "SECONDS",
-        "longest time of either of the two",
+        "longest time of each of these three",
         "5",
     ),
     Option(

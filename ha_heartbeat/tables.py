@@ -24,6 +24,7 @@ OF_SERVICE: Final = {
 _TABLES: Final = ("include", "member", "defaults", "services")
 _DEFAULTS: Final = {name: Config.__dataclass_fields__[name].default for name in KEYS}
 _EXAMPLES: Final = {option.name: option.example for option in OPTIONS}
+_SEVERAL: Final = {option.name for option in OPTIONS if option.repeats}
 
 At: TypeAlias = tuple[int, int]
 """A place to sort by: the number of the file, in the order in which they are read, and the line."""
@@ -139,7 +140,7 @@ class Tables:
         return self._table(where, content, OF_SERVICE)
 
     def services(self, defaults: Table) -> Iterator[Service]:
-        """The services; a text that `defaults` gives can be taken back with an empty one."""
+        """The services; what `defaults` gives of texts and lists can be taken back with none."""
         content = self._document.data.get("services", {})
         if not isinstance(content, dict):
             self._wrong(("services",), "a service has no name here; write [services.NAME]")
@@ -188,8 +189,9 @@ class Tables:
             name = allowed.get(key)
             if name is None:
                 broken.add(self._unknown(place, allowed))
-            elif value == "" and _DEFAULTS.get(name) == "" and name in (taken_back or ()):
-                items[name] = Item(Given("", self._document.source(place)), "", self._at(place))
+            elif name in (taken_back or ()) and _is_nothing(name, value):
+                nothing = Given("", self._document.source(place))
+                items[name] = Item(nothing, _DEFAULTS[name], self._at(place))
             elif (item := self._item(place, name, value)) is not None:
                 items[name] = item
             else:
@@ -279,6 +281,11 @@ _NAMES: Final = {
 }
 
 
+def _is_nothing(name: str, value: Any) -> bool:
+    """Whether an empty text or list stands where none is the default."""
+    return value in ("", []) and _DEFAULTS.get(name) in ("", ())
+
+
 def _text(name: str, value: Any) -> str | None:
     """The value as the text that the command line would have; None if it is of the wrong kind."""
     default = _DEFAULTS[name]
@@ -287,6 +294,8 @@ def _text(name: str, value: Any) -> str | None:
     if isinstance(default, int | float):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return repr(value) if number else None
+    if name in _SEVERAL and isinstance(value, list):
+        return ",".join(value) if value and all(isinstance(one, str) for one in value) else None
     return value if isinstance(value, str) else None
 
 
@@ -297,6 +306,8 @@ def _wanted(name: str) -> str:
     example = _EXAMPLES[name]
     if isinstance(default, int | float):
         return f"a number without quotes, for example {example}"
+    if name in _SEVERAL:
+        return f'a list of texts in quotes, for example ["{example}"]'
     return f'a text in quotes, for example "{example}"'
 
 

@@ -48,7 +48,7 @@ Architecture: all
 Maintainer: {maintainer}
 Installed-Size: {size_kib}
 Depends: python3 (>= 3.11)
-Suggests: python3-httptools, python3-uvloop
+Suggests: python3-httptools, python3-pyroute2, python3-uvloop
 Description: run a command on exactly one of two machines
  Two machines are started with the same command, and it runs on one of them;
  the other takes over when that one is gone. No shared disk and no cluster

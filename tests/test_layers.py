@@ -28,18 +28,33 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "options": set(),
     "places": set(),
     "plan": {"config", "options"},
-    "shell": {"config", "core", "guardian", "journal", "places", "plan", "wire", "witnesses"},
+    "shell": {
+        "config",
+        "core",
+        "guardian",
+        "journal",
+        "places",
+        "plan",
+        "vip",
+        "wire",
+        "witnesses",
+    },
     "sim": {"core", "wire"},
     "tables": {"config", "options", "plan", "toml_lines", "tomlfile"},
     "toml_lines": set(),
     "tomlfile": {"toml_lines"},
+    "vip": {"guardian"},
     "wire": {"core"},
     "witness_server": {"config", "shell", "witnesses"},
     "witnesses": set(),
 }
 
 # What a part may take that has to be installed, as an extra: these are no members.
-EXTRAS = {"ctl": {"rich", "shtab"}, "witness_server": {"httptools", "uvloop"}}
+EXTRAS = {
+    "ctl": {"rich", "shtab"},
+    "vip": {"pyroute2"},
+    "witness_server": {"httptools", "uvloop"},
+}
 
 # What the core may take from the standard library: no clock, no chance, no input or output.
 PURE = {

@@ -18,6 +18,11 @@ def is_ready(s: State) -> bool:
     return s.steps_done >= len(s.settings.steps)
 
 
+def has_taken(s: State, step: str) -> bool:
+    """Whether that step of this term has succeeded, and stands."""
+    return step in s.settings.steps[: s.steps_done]
+
+
 def due(s: State, now: float) -> None:
     """Take the next step, if it is time for a run. Only as worker, and one thing at a time."""
     if s.hook:
@@ -28,7 +33,7 @@ def due(s: State, now: float) -> None:
     s.hook_started_at = now
     s.hook_late = False
     s.hook_failed = ""
-    s.set_up = s.settings.has_undo
+    s.set_up = s.settings.leaves_traces
     s.out.append(StartHook(s.hook, s.epoch, step, s.steps_done == 0))
 
 

@@ -66,7 +66,7 @@ def due(s: State, now: float) -> None:
     s.run_untold = s.settings.cadence is Cadence.CONTINUE
     s.run_timed_out = False
     s.skip_said = False
-    s.set_up = s.settings.has_undo
+    s.set_up = s.settings.leaves_traces
     s.out.append(StartRun(s.run, s.epoch))
 
 

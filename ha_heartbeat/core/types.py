@@ -55,6 +55,10 @@ class Evidence(Enum):
     SILENT = "silent"
 
 
+VIP: Final = "vip"
+"""The step that adds virtual addresses."""
+
+
 class Settings(NamedTuple):
     """What one member was started with, as far as decisions depend on it.
 
@@ -64,7 +68,8 @@ class Settings(NamedTuple):
     infinite where a run has no limit; `fallback_delay_s` may be 0. `check_interval_s` and
     `check_failures` are of the health check; `max_failures` is 0 where runs may always fail.
     `steps` are the options that name what is done before the first run of a term, without dashes.
-    `has_undo`: and something undoes it, for at most `hook_timeout_s`, as each of the steps has.
+    `has_undo`: and a hook undoes it, for at most `hook_timeout_s`, as each of the steps has. What
+    the step `vip` sets up the guardian undoes itself, in no time.
     """
 
     member: str
@@ -98,6 +103,11 @@ class Settings(NamedTuple):
     def lease_s(self) -> float:
         """D of the design: how long a vote or a lease lasts."""
         return self.interval_test_s * self.check_count
+
+    @property
+    def leaves_traces(self) -> bool:
+        """Whether something stands between two runs that has to be undone, by hook or guardian."""
+        return self.has_undo or VIP in self.steps
 
     @property
     def check_period_s(self) -> float:

@@ -31,6 +31,9 @@ def _who(screen: Screen, told: dict[str, Any]) -> None:
     if change:
         evidence = f"evidence: {change['evidence']}; " if change["evidence"] else ""
         screen.line(f"Why: {change['text']} ({evidence}{ago(change['at'])})")
+    if vips := told.get("virtual_addresses"):  # a member of before this version says nothing
+        where = f"on {name}" if told["has_virtual_addresses"] else f"not on {name}"
+        screen.line(f"Virtual address {', '.join(vips)}: {where}.")
     if told["paused"]:
         hold = told["paused"]
         screen.line(

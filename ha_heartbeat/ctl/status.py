@@ -145,6 +145,8 @@ def _notes(m: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _troubles(m: dict[str, Any]) -> list[tuple[str, str]]:
     notes = []
+    if m.get("has_virtual_addresses"):
+        notes.append((f"{m['member']} has {', '.join(m['virtual_addresses'])}", "dim"))
     if m["run"] and m["run"]["leftovers"]:
         notes.append((f"{m['run']['leftovers']} processes outlive their run", "dim"))
     if m["witness"] and not m["witness"]["answers"]:

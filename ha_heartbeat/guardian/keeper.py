@@ -7,7 +7,8 @@ the parent, the keeper, waits for one of two things and ends the tree when eithe
 - The guardian let a deadline pass: it was stopped, or gets no processor. The tree is killed then,
   and the guardian as well if it does not wake up.
 
-So of member, guardian and keeper any one that is left ends the command. The keeper reads no
+So of member, guardian and keeper any one that is left ends the command, and takes the service's
+virtual addresses off. The keeper reads no
 message and holds no channel: the guardian leaves the next deadline in a page that both share, and
 wakes it only to have that read.
 """
@@ -24,6 +25,8 @@ from ha_heartbeat.guardian.light import signal, suppress
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ha_heartbeat.guardian.tree import Addresses
 
 STUCK_NS = 1_000_000_000
 """How late it may be before it is killed itself: it did not even notice that the tree is gone."""
@@ -75,7 +78,9 @@ if sys.platform == "linux":
             with suppress(OSError):  # it is gone, or was rung for before and not yet looked
                 os.write(self._bell, word)
 
-    def split(control: int, listeners: Sequence[int], margin_ns: int) -> Notes:
+    def split(
+        control: int, listeners: Sequence[int], margin_ns: int, addresses: Addresses | None
+    ) -> Notes:
         """Become two processes: returns in the guardian; the keeper ends as the guardian does.
 
         The keeper acts when the guardian is late by a third of the margin. Raises OSError when
@@ -95,7 +100,7 @@ if sys.platform == "linux":
             return Notes(deadline, writer, keeper, margin_ns)
         os.close(writer)
         os.close(control)
-        _Keeper(guardian, deadline, reader, listeners, margin_ns // 3).serve()
+        _Keeper(guardian, deadline, reader, listeners, margin_ns // 3, addresses).serve()
         raise AssertionError("a keeper does not return")
 
     class _Keeper:
@@ -106,8 +111,10 @@ if sys.platform == "linux":
             bell: int,
             listeners: Sequence[int],
             late_ns: int,
+            addresses: Addresses | None,
         ) -> None:
             self._guardian = guardian
+            self._addresses = addresses
             self._late_ns = late_ns
             self._guardian_fd = os.pidfd_open(guardian)
             self._deadline = deadline
@@ -123,7 +130,7 @@ if sys.platform == "linux":
             with suppress(Exception):  # whatever that may be: the guardian's end is waited for
                 self._watch()
             _, status = os.waitpid(self._guardian, 0)
-            clear()
+            clear(self._addresses)
             _end_like(os.waitstatus_to_exitcode(status))
 
         def _watch(self) -> None:
@@ -162,19 +169,27 @@ if sys.platform == "linux":
             if not self._is_late():
                 return
             sweep.strike(lambda: [p for p in sweep.descendants() if p != self._guardian])
+            if self._addresses is not None:
+                self._addresses.lapse()
             if now_ns() >= self._deadline[0] + STUCK_NS:
                 signal.pidfd_send_signal(self._guardian_fd, signal.SIGKILL)
 
-    def clear() -> None:
+    def clear(addresses: Addresses | None) -> None:
         """Kill and reap all that the guardian left, however long that takes."""
         pause_s = _FIRST_PAUSE_S
         while True:
+            is_empty = False
             try:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             except ChildProcessError:
+                is_empty = True
+            if not is_empty:
+                sweep.strike(sweep.descendants)
+            if addresses is not None:  # also while something cannot die
+                addresses.remove()
+            if is_empty:
                 return
-            sweep.strike(sweep.descendants)
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, _LAST_PAUSE_S)
 

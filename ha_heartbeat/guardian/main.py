@@ -43,6 +43,7 @@ from ha_heartbeat.guardian.tree import (
     StartError,
     default_variant,
     make,
+    make_addresses,
 )
 
 TYPE_CHECKING = False
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ha_heartbeat.guardian.protocol import Message, Report
-    from ha_heartbeat.guardian.tree import Outcome, Tree
+    from ha_heartbeat.guardian.tree import Addresses, Outcome, Tree
 
 _FIRST_PAUSE_NS = 1_000_000
 _LAST_PAUSE_NS = 1_000_000_000
@@ -91,8 +92,11 @@ class Limits:
 class Guard:
     """One guardian: a tree, the limits on its life, and what the member is still to be told."""
 
-    def __init__(self, tree: Tree, stop_timeout_ns: int) -> None:
+    def __init__(
+        self, tree: Tree, stop_timeout_ns: int, addresses: Addresses | None = None
+    ) -> None:
         self._tree = tree
+        self._addresses = addresses
         self._stop_timeout_ns = stop_timeout_ns
         self._decoder = Decoder()
         self._lease = Limits()
@@ -195,6 +199,8 @@ class Guard:
 
     def _set_lease(self, term_at_ns: int, kill_at_ns: int) -> None:
         self._lease.set(term_at_ns, kill_at_ns)
+        if self._addresses is not None and (again := self._addresses.extend(kill_at_ns)):
+            complain(f"somebody has taken {again} off this host: added again, as the lease lasts")
         if self._order.term_at_ns == NEVER_NS and not self._condemned:
             self._asked = self._owes_expired = False
 
@@ -263,6 +269,7 @@ class Guard:
             self._say(Leftovers(0))
             self._left = 0
         if self._owes_expired or self._owes_gone or self._leaving:
+            self.take_addresses_off()
             if self._undo_owed and self._undo is not None and self._begin_undoing(self._undo):
                 return
             self._undo_owed = False
@@ -278,6 +285,11 @@ class Guard:
         self._order = Limits()
         self._pause_ns = _FIRST_PAUSE_NS
         self._counted(0)
+
+    def take_addresses_off(self) -> None:
+        """None is here without the right to run, and nothing that could add one lives."""
+        if self._addresses is not None and (problem := self._addresses.remove()):
+            complain(f"it cannot take a virtual address off ({problem}): see to it by hand")
 
     def _begin_undoing(self, undo: Undo) -> bool:
         """Whether it was begun: it is when there is time for it and something to run."""
@@ -331,7 +343,7 @@ class Guard:
 
     def _stands(self) -> bool:
         """Whether something was set up that is to be undone, whether the tree is empty or not."""
-        return self._undo_owed and self._undo is not None
+        return self._undo_owed and (self._undo is not None or self._addresses is not None)
 
     def _enforce(self, now: int) -> None:
         if self._tree.empty():
@@ -350,7 +362,11 @@ class Guard:
             if now >= self._strike_at_ns:
                 self._answer()  # before a strike that may take its time
                 self._tree.hard()
+                if self._addresses is not None and self._run != UNDOING:
+                    self._addresses.lapse()  # also while something cannot die
                 self._strike_at_ns = now_ns() + self._pause_ns
+                if self._addresses is not None and now < lease.kill_at_ns:
+                    self._strike_at_ns = min(self._strike_at_ns, lease.kill_at_ns)
                 self._pause_ns = min(self._pause_ns * 2, _LAST_PAUSE_NS)
         elif now >= term_at_ns and not self._asked:
             self._asked = True
@@ -398,17 +414,18 @@ def complain(sentence: str) -> None:
         os.write(2, f"ha-heartbeat guardian: {sentence}\n".encode(errors="replace"))
 
 
-def parse(arguments: Sequence[str]) -> tuple[str, int, list[int], int, int]:
+def parse(arguments: Sequence[str]) -> tuple[str, int, list[int], int, int, list[str]]:
     """The variant, the control descriptor, the listening ones, the stop timeout and the margin.
 
-    Both in ns. Raises ValueError for anything else than
-    VERSION TREE CONTROL LISTENER[,LISTENER...] TIMEOUT_NS MARGIN_NS.
+    Both in ns. Then the virtual addresses. Raises ValueError for anything else than
+    VERSION TREE CONTROL LISTENER[,LISTENER...] TIMEOUT_NS MARGIN_NS [ADDRESS...].
     """
-    version, variant, control, listeners, timeout_ns, margin_ns = arguments
+    version, variant, control, listeners, timeout_ns, margin_ns, *addresses = arguments
     if int(version) != VERSION:
         raise ValueError(f"its member speaks version {version}, this is version {VERSION}")
     fds = [int(fd) for fd in listeners.split(",") if fd]
-    return variant or default_variant(), int(control), fds, int(timeout_ns), int(margin_ns)
+    times_ns = int(timeout_ns), int(margin_ns)
+    return variant or default_variant(), int(control), fds, *times_ns, addresses
 
 
 def main() -> None:
@@ -417,20 +434,21 @@ def main() -> None:
     Exit status: 0; 64 for wrong arguments; 70 after an unexpected error, with the tree killed.
     """
     try:
-        variant, control, listeners, stop_timeout_ns, margin_ns = parse(sys.argv[1:])
+        variant, control, listeners, stop_timeout_ns, margin_ns, words = parse(sys.argv[1:])
+        addresses = make_addresses(words)
         if sys.platform != "win32":
             with suppress(OSError):  # already leads a session
                 os.setsid()
-        tree = make(variant, control, listeners, margin_ns)
+        tree = make(variant, control, listeners, margin_ns, addresses)
     except (ValueError, OSError) as problem:
         complain(f"it cannot start: {problem}")
         os._exit(EXIT_USAGE)
-    os._exit(guard(tree, stop_timeout_ns))
+    os._exit(guard(tree, stop_timeout_ns, addresses))
 
 
-def guard(tree: Tree, stop_timeout_ns: int) -> int:
+def guard(tree: Tree, stop_timeout_ns: int, addresses: Addresses | None = None) -> int:
     """Serve the member; returns the exit status, with nothing of the tree left."""
-    guardian = Guard(tree, stop_timeout_ns)
+    guardian = Guard(tree, stop_timeout_ns, addresses)
     status = 0
     try:
         guardian.serve()
@@ -438,5 +456,6 @@ def guard(tree: Tree, stop_timeout_ns: int) -> int:
         complain(f"an unexpected error, so it kills its runs: {type(problem).__name__}: {problem}")
         status = EXIT_BROKEN
         guardian.destroy()
+        guardian.take_addresses_off()
     tree.close()
     return status

@@ -47,6 +47,18 @@ Outcome = Launched | NotLaunched | Exited | Stirred
 
 if TYPE_CHECKING:
 
+    class Addresses(Protocol):
+        """What the host has under the lease beside processes. Nothing here blocks or raises."""
+
+        def extend(self, until_ns: int) -> str:
+            """The lease ends then, and so do those that are there; which had to be added again."""
+
+        def lapse(self) -> None:
+            """Take them off if the lease is over."""
+
+        def remove(self) -> str:
+            """Take them off; what was wrong, if anything."""
+
     class Tree(Protocol):
         """All processes that came from the runs, and the channel to the member beside them.
 
@@ -110,11 +122,31 @@ def default_variant() -> str:
     return "windows" if sys.platform == "win32" else "posix"
 
 
-def make(variant: str, control: int, listeners: Sequence[int], margin_ns: int) -> Tree:
+def make_addresses(words: Sequence[str]) -> Addresses | None:
+    """The virtual addresses, if there are any.
+
+    Raises ValueError or OSError for one that is none, or where there can be none.
+    """
+    if not words:
+        return None
+    if sys.platform == "linux":
+        from ha_heartbeat.guardian.addresses import LinuxAddresses
+
+        return LinuxAddresses(words)
+    raise ValueError(f"there are no virtual addresses on {sys.platform}")
+
+
+def make(
+    variant: str,
+    control: int,
+    listeners: Sequence[int],
+    margin_ns: int,
+    addresses: Addresses | None = None,
+) -> Tree:
     """The tree of that variant. Raises ValueError when this platform cannot have it.
 
     control and listeners are the inherited file descriptors, on Windows socket handles; margin_ns
-    is the time from a lease's SIGKILL to its end.
+    is the time from a lease's SIGKILL to its end. addresses: what a keeper takes off, too.
     """
     if sys.platform == "win32":
         if variant == "windows":
@@ -126,7 +158,7 @@ def make(variant: str, control: int, listeners: Sequence[int], margin_ns: int) -
             from ha_heartbeat.guardian.keeper import split
             from ha_heartbeat.guardian.linux import LinuxTree
 
-            notes = split(control, listeners, margin_ns)
+            notes = split(control, listeners, margin_ns, addresses)
             return LinuxTree(control, listeners, notes, use_cgroup=variant == "linux")
         if variant == "posix":
             from ha_heartbeat.guardian.posix import PosixTree

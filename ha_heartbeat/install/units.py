@@ -87,6 +87,7 @@ def member_unit(
         f"ExecStart={command_line([*program, *words])}",
         *(["ExecReload=/bin/kill -HUP $MAINPID"] if file else []),
         *([f"User={setting(user)}"] if user else []),
+        *(_FOR_ADDRESSES if any(config.vip for config in plan.services) else []),
         *_state_directory(plan),
         "# Only the member is signalled: its guardian ends the command, in order or when the lease",
         "# ends, and holds the port until all of it is gone.",
@@ -130,6 +131,11 @@ def _state_directory(plan: Plan) -> list[str]:
         return []
     return [f"StateDirectory={path(below)}", "StateDirectoryMode=0700"]
 
+
+_FOR_ADDRESSES: Final = (
+    "# Virtual addresses (--vip) are added, taken off and announced with these two.",
+    "AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW",
+)
 
 _OFFERED: Final = (
     "# Everything below holds for the command, too. Take the # away from what it can do without.",

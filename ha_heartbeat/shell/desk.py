@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from ha_heartbeat.core import hooks
 from ha_heartbeat.core import types as core
 from ha_heartbeat.core.machine import Core
 from ha_heartbeat.guardian.clock import now_s
@@ -24,11 +25,17 @@ MAX_NAME_CHARS: Final = 255
 
 
 class Desk:
-    """Answers for one member. `tell` gives the core an event."""
+    """Answers for one member. `tell` gives the core an event; `vips` are its virtual addresses."""
 
     def __init__(
-        self, brain: Core, memory: Memory, recorder: Recorder, tell: Callable[[core.Event], None]
+        self,
+        brain: Core,
+        memory: Memory,
+        recorder: Recorder,
+        tell: Callable[[core.Event], None],
+        vips: Sequence[str] = (),
     ) -> None:
+        self._vips = vips
         self._core = brain
         self._memory = memory
         self._recorder = recorder
@@ -54,11 +61,16 @@ class Desk:
 
     def _status(self, request: Request, reply: Reply) -> None:
         told = status.status(self._core.state, now_s(), self._memory.change)
-        reply({"ok": True, **told, **self._journal()})
+        reply({"ok": True, **told, **self._addresses(), **self._journal()})
 
     def _explain(self, request: Request, reply: Reply) -> None:
         told = status.explain(self._core.state, now_s(), self._memory.change)
-        reply({"ok": True, **told, **self._journal()})
+        reply({"ok": True, **told, **self._addresses(), **self._journal()})
+
+    def _addresses(self) -> dict[str, Any]:
+        """The virtual addresses, and whether they are here now."""
+        here = hooks.has_taken(self._core.state, core.VIP)
+        return {"virtual_addresses": list(self._vips), "has_virtual_addresses": here}
 
     def _journal(self) -> dict[str, Any]:
         """What the journal adds: the last run here and there, and whether it is written."""

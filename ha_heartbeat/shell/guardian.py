@@ -49,6 +49,7 @@ from ha_heartbeat.guardian.protocol import (
     Undone,
     encode,
 )
+from ha_heartbeat.guardian.tree import make_addresses
 from ha_heartbeat.shell.aside import aside
 from ha_heartbeat.shell.overdue import Overdue
 
@@ -187,6 +188,7 @@ class Guardian:
         self._variant = variant or ""
         self._spare = spare
         self._undo: Undo | None = None
+        self._vips: tuple[str, ...] = ()
         self._needs_set_up = False
         self._undo_owed = False  # something was run and may not be undone
         self._deferred = False  # the next guardian is told to undo, and answers
@@ -214,19 +216,22 @@ class Guardian:
         """The process id of its keeper, on Linux; elsewhere the guardian's own."""
         return self._link.process.pid if self._link is not None else None
 
-    def arm(self, undo: Undo | None, *, needs_set_up: bool) -> None:
+    def arm(self, undo: Undo | None, *, needs_set_up: bool, vips: Sequence[str] = ()) -> None:
         """What each guardian is told at its start; to be called before that of the first.
 
         undo: what it runs when a tree has ended for good. needs_set_up: it starts no run before
-        `begin_set_up`, or after a tree has ended for good.
+        `begin_set_up`, or after a tree has ended for good. vips: the virtual addresses that it
+        extends with the lease, and takes off when a tree has ended for good (Linux).
         """
         self._undo = undo
         self._needs_set_up = needs_set_up
+        self._vips = tuple(vips)
 
     async def start(self) -> None:
         """Start the guardian and wait until it listens. Raises GuardianError when it does not."""
         if sys.platform == "linux" and self._variant != "posix":
             become_subreaper()
+        _take_off(self._vips)  # the port is ours: nobody is left of an earlier life who could
         await self._open()
 
     def run(self, order: Run) -> None:
@@ -403,6 +408,7 @@ class Guardian:
             ",".join(map(str, self._listeners)),
             str(round(self._stop_timeout_s * 1e9)),
             str(round(self._margin_s * 1e9)),
+            *self._vips,
         ]
         stdout, stderr = self._output
         if sys.platform == "win32":
@@ -490,6 +496,7 @@ class Guardian:
                     break
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LAST_PAUSE_S)
+            await aside(thread, _take_off, self._vips)
         self._groups.clear()
 
 
@@ -499,6 +506,12 @@ def _await_exit(process: subprocess.Popen[bytes], limit_s: float) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _take_off(vips: Sequence[str]) -> None:
+    """Neither the guardian nor its keeper may have come to that."""
+    if addresses := make_addresses(vips):
+        addresses.remove()
 
 
 def _kill_left(

@@ -40,6 +40,7 @@ from ha_heartbeat.shell.resolve import resolve_now
 from ha_heartbeat.shell.runner import MakeRunner, Runner
 from ha_heartbeat.shell.shell_command import ShellCommand
 from ha_heartbeat.shell.state import StateFile, directory_of
+from ha_heartbeat.shell.vip import VipLog, objection, taking
 
 if TYPE_CHECKING:
     from ha_heartbeat.shell.output import Output
@@ -123,6 +124,8 @@ async def _start_and_live(
         from ha_heartbeat.shell.witness import check_url
 
         check_url(config.witness, config.service)  # before the port is waited for
+    if config.vip and (problem := await asyncio.to_thread(objection, config)):
+        raise StartError(problem)
     peers = await resolve_now(*config.remote) if config.remote else []
     sockets = await bind(config.local, wait_s=config.wait_for_serversocket_s, on_waiting=waiting)
     try:
@@ -159,6 +162,7 @@ class Member:
         self._lease_ns = (0, 0)
         self._evidence: core.Evidence | None = None  # of the takeover that is being logged
         self._runs = RunNames()
+        self._vips = VipLog(config.vip, log.say)
         self._directory = directory_of(config.state_dir, config.service, config.local)
         self._recorder = Recorder(
             self._directory, config.member, config.journal_days, config.journal_mib, notice
@@ -170,7 +174,7 @@ class Member:
             self._recorder.record,
             self._output.cut if self._output is not None else None,
         )
-        self._desk = Desk(self._core, self._memory, self._recorder, self.tell)
+        self._desk = Desk(self._core, self._memory, self._recorder, self.tell, config.vip)
         self._control = Control(self._directory, self._desk.handlers)
         self._timer: asyncio.TimerHandle | None = None
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -228,9 +232,9 @@ class Member:
             on_event=self._hear_guardian,
             spare=lambda: (*self._fence.pids(), *self._check.pids()),
         )
-        undo = self._undo()
-        if undo is not None or self._config.steps:
-            self._own_guardian.arm(undo, needs_set_up=bool(self._config.steps))
+        undo, steps = self._undo(), self._config.steps
+        if undo is not None or steps:
+            self._own_guardian.arm(undo, needs_set_up=bool(steps), vips=self._config.vip)
         try:
             await self._guardian.start()
         except GuardianError as error:
@@ -340,6 +344,7 @@ class Member:
                 self._exchange.gone(event.conn)
 
     def _hear_guardian(self, event: GuardianEvent) -> None:
+        self._vips.hear(event)
         told = _from_guardian(event, self._runs)
         if told is not None:
             self.tell(told)
@@ -368,7 +373,12 @@ class Member:
     def _start_hook(self, effect: core.StartHook) -> None:
         if effect.is_first:
             self._own_guardian.begin_set_up()
-        self._run(effect.run, effect.epoch, (self._config.on_worker,))
+        if effect.step == core.VIP:
+            command = taking(self._config.vip, self._lease_ns[1])
+            self._run(effect.run, effect.epoch, command)
+            self._vips.begins(self._runs.count)
+        else:
+            self._run(effect.run, effect.epoch, (self._config.on_worker,))
 
     @property
     def _own_guardian(self) -> Guardian:

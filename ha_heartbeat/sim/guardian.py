@@ -85,7 +85,7 @@ class Guardian:
         self.stopping = False
         self.generation += 1
         self.is_hook = is_hook
-        self.undo_owed = self.host.settings.has_undo
+        self.undo_owed = self.host.settings.leaves_traces
         lasts_s = self._hook_s() if is_hook else self.command.lasts_s
         if self.command.varies and not is_hook:
             lasts_s *= world.rng.choice((0.1, 1, 10))
@@ -193,7 +193,7 @@ class Guardian:
             host.settings.hook_timeout_s,
             self.kill_at + undo_reserve_s(host.settings) - local,
         )
-        if not owed or limit_s <= 0:
+        if not owed or not host.settings.has_undo or limit_s <= 0:
             self._end_all()
             host.tell_later(told)
             return

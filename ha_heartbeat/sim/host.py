@@ -156,13 +156,14 @@ class Host:
         owed = guardian.undo_owed or guardian.undoing != ()
         for_good = owed and (guardian.stopping or guardian.undoing != ())
         guardian.vanish()
-        guardian.undo_owed = owed
+        # An address goes with the guardian: its keeper and its member see to that.
+        guardian.undo_owed = owed and self.settings.has_undo
         guardian.latest = ""
         guardian.present = False
         self.tell(GuardianLost("killed."))
         if for_good:  # the next one sees to it
             guardian.clear(TreeGone())
-        elif owed:
+        elif guardian.undo_owed:
             guardian.watch_deadline()
 
     def crash_both(self) -> None:

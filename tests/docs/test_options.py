@@ -17,6 +17,7 @@ ELSEWHERE = {
     "state_dir": "see below",
     "fence": "none",
     "check": "none",
+    "vip": "none",
     "on_worker": "none",
     "on_supervisor": "none",
     "witness": "none",

@@ -65,7 +65,7 @@ def test_a_guardian_has_nothing_heavy_loaded(rig: Callable[..., Rig]) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [*("cgroup", "clock", "keeper", "launch", "light", "linux", "main"),
+    [*("addresses", "cgroup", "clock", "keeper", "launch", "light", "linux", "main"),
      *("posix", "protocol", "sweep", "tree", "windows")],
 )  # fmt: skip
 def test_every_module_can_be_imported_here(name: str) -> None:
@@ -79,6 +79,7 @@ def test_every_module_can_be_imported_here(name: str) -> None:
         (["99", "linux", "0", "", "0", "0"], "its member speaks version 99"),
         ([str(VERSION), "beos", "0", "", "0", "0"], "there is no guardian of kind beos"),
         ([str(VERSION), "posix", "99", "", "0", "0"], "Bad file descriptor"),
+        ([str(VERSION), "posix", "0", "", "0", "0", "10.0.0/8@eth0"], "it cannot start: illegal"),
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_a_status(arguments: list[str], words: str) -> None:

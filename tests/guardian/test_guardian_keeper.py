@@ -28,7 +28,7 @@ def test_a_guardian_that_takes_its_time_to_end_costs_nothing() -> None:
         if pid == 0:
             try:
                 deadline = memoryview(bytearray(NEVER_NS.to_bytes(8, sys.byteorder))).cast("q")
-                _Keeper(guardian.pid, deadline, reader, [], 5_000_000)._watch()
+                _Keeper(guardian.pid, deadline, reader, [], 5_000_000, None)._watch()
                 os._exit(0)
             finally:  # or two copies of the tests would go on
                 os._exit(1)

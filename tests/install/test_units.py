@@ -57,6 +57,12 @@ def test_the_command_is_the_one_given(capsys: pytest.CaptureFixture[str]) -> Non
     assert parse(value(text, "ExecStart")) == [os.fsencode(word) for word in (*expected, *words)]
 
 
+def test_virtual_addresses_need_capabilities(capsys: pytest.CaptureFixture[str]) -> None:
+    text = made(capsys, "--user", "web", "member", *OPTIONS, "--vip", "192.0.2.10/24@eth0", "ls")
+    assert value(text, "AmbientCapabilities") == "CAP_NET_ADMIN CAP_NET_RAW"
+    assert "AmbientCapabilities" not in made(capsys, "--user", "web", "member", *OPTIONS, "ls")
+
+
 @pytest.mark.parametrize(
     ("words", "settings"),
     [

@@ -1,7 +1,8 @@
 """Rigs for each test, a fair judge of their histories, and the certainty that nothing is left.
 
 Tests that mostly wait are run a few at a time, if their module is marked `side_by_side`: the first
-of them starts all, and each waits for its own. Nothing else about them is different.
+of them starts all, and each waits for its own. Nothing else about them is different. A module may
+have a `rigs_in` of its own.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ def _start_all(first: pytest.Function) -> Results:
 
 
 def _run(item: pytest.Function, place: Path) -> None:
-    with rigs_in(place) as make:
+    make_rigs = getattr(item.module, "rigs_in", rigs_in)
+    with make_rigs(place) as make:
         arguments: dict[str, Any] = dict(item.callspec.params) if hasattr(item, "callspec") else {}
         names = item._fixtureinfo.argnames
         if "rigs" in names:

@@ -97,16 +97,14 @@ def send(pid: int, number: signal.Signals) -> None:
 class Member:
     """One life of a member: the process, its log, and everything below it."""
 
-    def __init__(
-        self, mark: str, name: str, arguments: list[str], log: Path, program: Path
-    ) -> None:
+    def __init__(self, mark: str, name: str, words: list[str], log: Path) -> None:
         self.name = name
         self.mark = mark
         self.log_path = log
         self.asked = False
         with log.open("ab") as err, log.with_suffix(".out").open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-S", "-E", str(program), *arguments],
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -218,6 +216,10 @@ class Rig:
         """The address of member `number`; nobody else uses its host part."""
         return f"{self._net}.{number}:{22220 + number}"
 
+    def inside(self, number: int) -> tuple[str, ...]:
+        """What stands before the words that start member `number`, as to put it elsewhere."""
+        return ()
+
     def free_port(self) -> socket.socket:
         """A socket bound to the address of member 2, not listening."""
         host, port = self.address(2).split(":")
@@ -252,7 +254,8 @@ class Rig:
         life = next(self._lives)
         log = self.place / f"{life}-{name}.log"
         mark = f"{self.word}-{life}."
-        self.members.append(Member(mark, name, arguments, log, self.program))
+        start = [*self.inside(number), sys.executable, "-S", "-E", str(self.program)]
+        self.members.append(Member(mark, name, [*start, *arguments], log))
         return self.members[-1]
 
     def pair(self, *options: str, command: str = "") -> tuple[Member, Member]:

@@ -113,7 +113,7 @@ def test_every_command_line_is_understood() -> None:
     from ha_heartbeat import cli
 
     lines = 0
-    for name in ("cron", "daemon", "celery", "postgresql"):
+    for name in ("cron", "daemon", "celery", "postgresql", "nginx"):
         for line in re.findall(r"^m1\$ ha-heartbeat (.*)$", page(name).read_text(), re.MULTILINE):
             arguments = subprocess.run(
                 ["sh", "-c", f'printf "%s\\0" {line}'], capture_output=True, check=True, text=True
@@ -122,4 +122,4 @@ def test_every_command_line_is_understood() -> None:
             assert {"local", "remote", "service"} <= parsed.given.keys()
             assert parsed.command
             lines += 1
-    assert lines == 6
+    assert lines == 8

@@ -58,6 +58,7 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
         "stop_timeout_s": "1e1",
         "run_timeout_s": "600",
         "cadence": "Continue",
+        "vip": "192.0.2.10/24@eth0,2001:DB8::a/64@eth0.7",
         "on_worker": "mount /srv",
         "on_supervisor": "umount /srv",
         "hook_timeout_s": "2",
@@ -94,6 +95,7 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
         stop_timeout_s=10.0,
         run_timeout_s=600.0,
         cadence=Cadence.CONTINUE,
+        vip=("192.0.2.10/24@eth0", "2001:db8::a/64@eth0.7"),
         on_worker="mount /srv",
         on_supervisor="umount /srv",
         hook_timeout_s=2.0,
@@ -113,6 +115,41 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
     )
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.member = "m2"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("192.0.2.10", "has no prefix length or no interface"),
+        ("192.0.2.10@eth0", "has no prefix length or no interface"),
+        ("192.0.2.10/24@", "has no usable name of an interface"),
+        ("192.0.2.10/24@eth0/1", "has no usable name of an interface"),
+        ("192.0.2.10/24@sixteen-letters-", "has no usable name of an interface"),
+        ("192.0.2.10/24@eth 0", "has no usable name of an interface"),
+        ("m1/24@eth0", "has no IP address"),
+        ("192.0.2.10/33@eth0", "needs a prefix length from 1 to 32"),
+        ("192.0.2.10/0@eth0", "needs a prefix length from 1 to 32"),
+        ("2001:db8::1/129@eth0", "needs a prefix length from 1 to 128"),
+        ("fe80::1%eth0/64@eth0", "has a zone"),
+        ("224.0.0.18/24@eth0", "is no address that one machine"),
+        ("127.0.0.1/8@lo", "is no address that one machine"),
+        ("192.0.2.0/24@eth0", "is the first or the last of its network"),
+        ("192.0.2.255/24@eth0", "is the first or the last of its network"),
+        ("192.0.2.10/24@eth0,192.0.2.10/32@eth1", "192.0.2.10 is given twice"),
+        ("192.0.2.10/24@eth0,", "has no prefix length or no interface"),
+    ],
+)
+def test_no_virtual_addresses(text: str, wrong: str) -> None:
+    with pytest.raises(ConfigError, match=wrong) as caught:
+        make(vip=text)
+    assert str(caught.value).startswith("--vip: ")
+
+
+def test_virtual_addresses_are_the_first_step() -> None:
+    assert make(vip="192.0.2.10/32@eth0", on_worker="true").steps == ("vip", "on-worker")
+    assert make(vip="192.0.2.0/31@eth0").settings().leaves_traces
+    assert not make(on_worker="true").settings().leaves_traces
+    assert make(vip="192.0.2.10/32@eth0", hook_timeout_s="2").hook_timeout_s == 2
 
 
 @pytest.mark.parametrize(

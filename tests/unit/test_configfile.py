@@ -98,6 +98,7 @@ WHOLE = {
     "fallback_delay": "60",
     "stop_timeout": "1e0",
     "run_timeout": "600",
+    "vip": '["192.0.2.10/24@eth0", "2001:db8::a/64@eth0.7"]',
     "on_worker": '"mount /srv"',
     "on_supervisor": '"umount /srv"',
     "hook_timeout": "2",
