@@ -60,6 +60,11 @@ if sys.platform == "linux":
     _CACHEINFO = struct.Struct("=IIII")
     _ERRNO = struct.Struct("=i")
     _ANSWER_BYTES = 65536
+    _INTERRUPTED = (
+        0x10  # NLM_F_DUMP_INTR: some were added or removed meanwhile, and it may lack one
+    )
+    _LOOKS = 5
+    _GONE = 99  # EADDRNOTAVAIL: it went with the first address of its network, which it was below
 
     def flags_of(family: int) -> int:
         """What an address of that family is added and extended with.
@@ -97,7 +102,7 @@ if sys.platform == "linux":
                 return ""
             again = []
             with suppress(OSError), _Channel() as channel:
-                there = set(channel.found())
+                there = channel.found()
                 for word, family, at, body in self._placed():
                     if is_there := at in there:
                         self._held.add(word)
@@ -119,9 +124,10 @@ if sys.platform == "linux":
             wrong = []
             try:
                 with _Channel() as channel:
-                    there = set(channel.found())
+                    there = channel.found()
                     for word, _, at, body in self._placed():
-                        if at in there and (number := channel.ask(_RTM_DELADDR, 0, body)):
+                        number = channel.ask(_RTM_DELADDR, 0, body) if at in there else 0
+                        if number not in (0, _GONE):
                             wrong.append(f"{word}: {os.strerror(number)}")
             except OSError as problem:
                 wrong.append(str(problem.strerror))
@@ -152,18 +158,31 @@ if sys.platform == "linux":
             answer = self._socket.recv(_ANSWER_BYTES)
             return -int(_ERRNO.unpack_from(answer, _HEADER.size)[0])
 
-        def found(self) -> Iterator[_Place]:
+        def found(self) -> set[_Place]:
             """The host's addresses that come to an end."""
+            found: set[_Place] = set()
+            for _ in range(_LOOKS):
+                is_whole = True
+                for flags, message in self._dumped():
+                    is_whole = is_whole and not flags & _INTERRUPTED
+                    if one := _read(message):
+                        found.add(one)
+                if is_whole:
+                    break
+            return found
+
+        def _dumped(self) -> Iterator[tuple[int, bytes]]:
+            """All addresses of the host: the flags and the content of each message."""
             self._send(_RTM_GETADDR, _DUMP, _ADDRESS.pack(0, 0, 0, 0, 0))
             while True:
                 data = self._socket.recv(_ANSWER_BYTES)
                 at = 0
                 while at < len(data):
-                    size, kind = _HEADER.unpack_from(data, at)[:2]
+                    size, kind, flags = _HEADER.unpack_from(data, at)[:3]
                     if kind in (_DONE, _ERROR):
                         return
-                    if kind == _RTM_NEWADDR and (one := _read(data[at + _HEADER.size : at + size])):
-                        yield one
+                    if kind == _RTM_NEWADDR:
+                        yield flags, data[at + _HEADER.size : at + size]
                     at += size + -size % 4
 
         def _send(self, kind: int, flags: int, body: bytes) -> None:

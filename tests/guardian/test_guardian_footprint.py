@@ -75,11 +75,11 @@ def test_every_module_can_be_imported_here(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ([str(VERSION), "posix", "0", "", "0", "0", "10.0.0/8@eth0"], "it cannot start: illegal"),
         ([], "not enough values"),
         (["99", "linux", "0", "", "0", "0"], "its member speaks version 99"),
         ([str(VERSION), "beos", "0", "", "0", "0"], "there is no guardian of kind beos"),
         ([str(VERSION), "posix", "99", "", "0", "0"], "Bad file descriptor"),
-        ([str(VERSION), "posix", "0", "", "0", "0", "10.0.0/8@eth0"], "it cannot start: illegal"),
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_a_status(arguments: list[str], words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,12 @@ def check(network: Network, *vips: str, **environ: str) -> str:
     return done.stderr.strip()
 
 
-def guarded(network: Network, what: str) -> None:
-    """Do that with the guardian's object for VIPS."""
+def guarded(network: Network, what: str, vips: Sequence[str] = VIPS) -> None:
+    """Do that with the guardian's object for these, which finds nothing wrong."""
     code = (
         "from ha_heartbeat.guardian.addresses import LinuxAddresses\n"
         "from ha_heartbeat.guardian.clock import now_ns\n"
-        f"addresses = LinuxAddresses({VIPS!r})\n"
+        f"addresses = LinuxAddresses({vips!r})\n"
         f"assert not {what}\n"
     )
     done = network.python("a", "-I", "-S", "-c", f"import sys; sys.path.insert(0, '.')\n{code}")
@@ -67,6 +68,15 @@ def test_it_ends_with_the_lease_and_is_extended_with_it(network: Network) -> Non
     assert not network.has("a", V6)
     guarded(network, "addresses.extend(now_ns() + 900 * 10**9)")
     assert not network.has("a", V4), "what is not there is not added"
+
+
+def test_two_of_a_network_of_their_own_go_together(network: Network) -> None:
+    """The kernel takes the second off with the first, which is nothing to complain about."""
+    vips = (f"198.51.100.1/24@{DEVICE}", f"198.51.100.2/24@{DEVICE}")
+    assert up(network, *vips) == ""
+    guarded(network, "addresses.remove()", vips)
+    assert not network.has("a", "198.51.100.1")
+    assert not network.has("a", "198.51.100.2")
 
 
 def test_what_somebody_has_taken_off_is_added_again(network: Network) -> None:
