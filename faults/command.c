@@ -106,11 +106,13 @@ static void live(int64_t for_ms)
 
 /* -- other hosts --------------------------------------------------------------------------------- */
 
-/* The state letter of a process of this program, or 0: gone, a zombie, on its way to be one (it has
- * left its program for good, PF_EXITING of the kernel's sched.h), or another's number by now. */
+/* The state letter of a process of this program, or 0: gone, a zombie, on its way to be one, or
+ * another's number by now. It has left its program for good when it is exiting (PF_EXITING of the
+ * kernel's sched.h), and already when a SIGKILL is pending, of which a host that has no processor for
+ * it cannot let it die (proc_pid_stat(5), fields 9 and 31). */
 static char state_of(int64_t pid)
 {
-    char path[64], text[256];
+    char path[64], text[1024];
     snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd == -1)
@@ -120,9 +122,13 @@ static char state_of(int64_t pid)
     text[size > 0 ? size : 0] = 0;
     char *end = strrchr(text, ')');
     unsigned flags = 0;
+    unsigned long long pending = 0;
     if (!end || !strstr(text, "(faults-command)") || end[2] == 'Z' || end[2] == 'X')
         return 0;
-    if (sscanf(end + 2, "%*c %*d %*d %*d %*d %*d %u", &flags) == 1 && flags & PF_EXITING)
+    int read_fields = sscanf(end + 2,
+        "%*c %*s %*s %*s %*s %*s %u %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+        "%*s %*s %*s %*s %*s %llu", &flags, &pending);
+    if (read_fields == 2 && (flags & PF_EXITING || pending & 1ULL << (SIGKILL - 1)))
         return 0;
     return end[2];
 }

@@ -16,6 +16,8 @@ from benchmarks.groups import GroupError
 FROZEN_WITHIN_S = 2.0
 GONE_WITHIN_S = 5.0
 PERIOD_US = 100_000
+REAL_TIME_US = 100_000
+"""Of each second, for all real-time processes of a host together."""
 
 
 def _controllers_of_v1() -> dict[str, str]:
@@ -41,6 +43,7 @@ class Group:
         try:
             for controller in ("pids", "cpu"):
                 self._find(controller, name)
+            self._permit_real_time()
         except OSError as error:
             self.remove()
             raise GroupError(f"{error.filename}: {error.strerror}") from error
@@ -59,6 +62,15 @@ class Group:
             with contextlib.suppress(OSError):
                 os.mkdir(folder)
                 self._folders[controller] = folder
+
+    def _permit_real_time(self) -> None:
+        """As on a kernel that does not divide real time among groups, which most do not.
+
+        With CONFIG_RT_GROUP_SCHED a new group has none (Linux's sched-rt-group document).
+        """
+        path = os.path.join(self._folders.get("cpu", ""), "cpu.rt_runtime_us")
+        if os.path.exists(path):
+            _write(path, str(REAL_TIME_US))
 
     def has(self, controller: str) -> bool:
         """Whether this controller can be used."""

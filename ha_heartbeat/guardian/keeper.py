@@ -41,7 +41,7 @@ if sys.platform == "linux":
 
     from ha_heartbeat.guardian import sweep
     from ha_heartbeat.guardian.clock import NEVER_NS, now_ns
-    from ha_heartbeat.guardian.linux import Timer, become_subreaper
+    from ha_heartbeat.guardian.linux import Timer, become_subreaper, take_precedence
     from ha_heartbeat.guardian.posix import Alarm
 
     class Notes:
@@ -113,6 +113,7 @@ if sys.platform == "linux":
             late_ns: int,
             addresses: Addresses | None,
         ) -> None:
+            take_precedence()
             self._guardian = guardian
             self._addresses = addresses
             self._late_ns = late_ns
