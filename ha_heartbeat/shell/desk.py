@@ -24,7 +24,7 @@ MAX_NAME_CHARS: Final = 255
 
 
 class Desk:
-    """Answers for one member. `tell` gives the core an event."""
+    """Answers for one service. `tell` gives the core an event."""
 
     def __init__(
         self, brain: Core, memory: Memory, recorder: Recorder, tell: Callable[[core.Event], None]
@@ -52,9 +52,13 @@ class Desk:
 
     # -- questions ---------------------------------------------------------------------------------
 
-    def _status(self, request: Request, reply: Reply) -> None:
+    def status(self) -> dict[str, Any]:
+        """What is told of this service."""
         told = status.status(self._core.state, now_s(), self._memory.change)
-        reply({"ok": True, **told, **self._journal()})
+        return {"ok": True, **told, **self._journal()}
+
+    def _status(self, request: Request, reply: Reply) -> None:
+        reply(self.status())
 
     def _explain(self, request: Request, reply: Reply) -> None:
         told = status.explain(self._core.state, now_s(), self._memory.change)
@@ -62,7 +66,8 @@ class Desk:
 
     def _journal(self) -> dict[str, Any]:
         """What the journal adds: the last run here and there, and whether it is written."""
-        here, there = self._memory.run, self._recorder.peer_run
+        service = self._core.state.settings.service
+        here, there = self._memory.run, self._recorder.peer_runs.get(service)
         return {
             "last_run": here._asdict() if here else None,
             "peer_last_run": there._asdict() if there else None,
