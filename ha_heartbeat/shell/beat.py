@@ -66,9 +66,7 @@ class Beat:
         if (limit_s := sleeper.limit_s()) != math.inf:
             due_s = min(due_s, now_s() + limit_s)
         sleeper.planned_s = due_s
-        if due_s < self._timer_s or (self._timer_s <= now_s() and self._timer is None):
-            self._set(due_s)
-        elif not self._in_step and due_s > self._timer_s:
+        if due_s < self._timer_s or (self._timer_s <= now_s() and self._timer is None) or (not self._in_step and due_s > self._timer_s):
             self._set(due_s)
 
     def forget(self, sleeper: Sleeper) -> None:

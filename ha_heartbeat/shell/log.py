@@ -155,7 +155,10 @@ class Log:
         if len(line) <= MAX_LINE_BYTES:
             return line
         text = say.text[:MAX_LINE_BYTES]
-        while len(line := make(now_ns, who, Say(say.level, text + "..."), {})) > MAX_LINE_BYTES and text:
+        while (
+            len(line := make(now_ns, who, Say(say.level, text + "..."), {})) > MAX_LINE_BYTES
+            and text
+        ):
             # A character takes at most MAX_BYTES_PER_CHAR, so this never cuts more than it must.
             text = text[: -((len(line) - MAX_LINE_BYTES) // MAX_BYTES_PER_CHAR + 1)]
         return line

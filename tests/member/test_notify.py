@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from ha_heartbeat.shell.beat import Beat
-from ha_heartbeat.shell.notify import Notifier
 from tests.member.rig import Rig, send, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
