@@ -163,7 +163,7 @@ class Conversation:
         self._rest = b""
 
     def ask(self, do: str, limit_s: float = TIMEOUT_S, **words: str) -> dict[str, Any]:
-        """The answer to one request, whether it is yes or no, waited for up to `limit_s` seconds."""
+        """The answer to one request, yes or no, waited for up to `limit_s` seconds."""
         self._socket.settimeout(limit_s)
         try:
             self._socket.sendall(json.dumps({"do": do, **self._words, **words}).encode() + b"\n")

@@ -66,7 +66,7 @@ class Beat:
         if (limit_s := sleeper.limit_s()) != math.inf:
             due_s = min(due_s, now_s() + limit_s)
         sleeper.planned_s = due_s
-        if due_s < self._timer_s or (self._timer_s <= now_s() and self._timer is None) or (not self._in_step and due_s > self._timer_s):
+        if due_s < self._timer_s or not self._in_step:
             self._set(due_s)
 
     def forget(self, sleeper: Sleeper) -> None:
@@ -76,7 +76,7 @@ class Beat:
         self._set(min((one.planned_s for one in self._sleepers), default=math.inf))
 
     def is_well(self) -> bool:
-        """Whether the cores are woken when they ask to be; a loop that does not turn asks nobody."""
+        """Whether the cores are woken when they ask to; a loop that does not turn asks nobody."""
         if self._timer is None:
             return all(one.core.wake_at() == math.inf for one in self._sleepers)
         late_s = asyncio.get_running_loop().time() - self._timer.when()

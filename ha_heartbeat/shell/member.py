@@ -387,9 +387,10 @@ class Member:
     def _look_for_end(self) -> None:
         """A member ends with its last service, if it was told to, or carries that one only."""
         wanted = self._is_stopping or not self._is_shared
-        if wanted and not self._end.done():
-            if all(service.has_exited for service in self.services.values()):
-                self._end.set_result(0)
+        if not wanted or self._end.done():
+            return
+        if all(service.has_exited for service in self.services.values()):
+            self._end.set_result(0)
 
     def _fail(self, error: Exception) -> None:
         if not self._end.done():

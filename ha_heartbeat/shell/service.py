@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 FENCE_LIMIT_S: Final = 60.0
 """How long a fence command may take; what has not ended by then has failed."""
 
+SAME_LEASE: Final = 0.02
+"""Leases that differ by less than this part of one are much the same to a guardian."""
+
 RETRY_S: Final = 1.0
 """How often what could not be written, to the state file or to stderr, is tried again."""
 
@@ -52,7 +55,7 @@ class Common:
     """What the services of one member share.
 
     trunk: None without a peer; then the port is a lock and nothing more, and nobody is answered.
-    writer: one thread for the state files of all, None for one each. spare: pids of children that
+    writer: one thread for the state files of all, where there may be many; None for one alone. spare: pids of children that
     outlive the loss of one service's guardian. on_role, on_exit: are told of a service's change of
     role, and that it may end. on_fault: of a defect; the whole member ends then.
     """
@@ -304,8 +307,22 @@ class Service:
         )
 
     def _extend_lease(self, effect: core.ExtendLease) -> None:
-        self._lease_ns = round(effect.term_at * 1e9), round(effect.kill_at * 1e9)
-        self._guardian.extend(*self._lease_ns)
+        lease_ns = round(effect.term_at * 1e9), round(effect.kill_at * 1e9)
+        if not self._is_worth_sending(lease_ns):
+            return
+        self._lease_ns = lease_ns
+        self._guardian.extend(*lease_ns)
+
+    def _is_worth_sending(self, lease_ns: tuple[int, int]) -> bool:
+        """Whether the guardian is to be told of this lease.
+
+        One that is hardly longer than the one it knows is left out where each message is one of
+        hundreds: the tree would end a little before its lease does, which is always safe.
+        """
+        if self._common.writer is None:
+            return True
+        longer_ns = min(new - old for new, old in zip(lease_ns, self._lease_ns, strict=True))
+        return not 0 <= longer_ns < self.core.state.settings.lease_s * 1e9 * SAME_LEASE
 
     def _cut_tree(self, effect: core.CutTree) -> None:
         self._own_guardian.cut(effect.grace_s)

@@ -52,7 +52,7 @@ class At(Enum):
 
 
 class Channel:
-    """One service's way to its peer. `on_event` is its core's; the numbers are those of its core."""
+    """One service's way to its peer. `on_event` is its core's, and so are the numbers."""
 
     def __init__(self, trunk: Trunk, service: str, incarnation: str, timeout_s: float) -> None:
         self._trunk = trunk

@@ -12,7 +12,7 @@ a line: channel, seq, and the view's number and worker_for_s.
     {"ha-heartbeat":1,"type":"asks","of":[[0,17,41,0.0],[1,17,40,12.5]]}
     {"ha-heartbeat":1,"type":"answers","of":[[0,17,52,3.25]]}
 
-What is asked for and not carried is `absent`; a service that ends while the connection lives `left`:
+What is asked for and not carried is `absent`; a service that ends before its connection `left`:
 
     {"ha-heartbeat":1,"type":"absent","service":"web"}
     {"ha-heartbeat":1,"type":"left","service":"web"}

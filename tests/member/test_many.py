@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class Many:
 
     def runs_on(self, member: Member, *services: str) -> None:
         for service in services:
-            wait_for(lambda: self.pid(service, member), f"{service} on {member.name}")
+            wait_for(partial(self.pid, service, member), f"{service} on {member.name}")
 
     def hbctl(self, number: int, *words: str) -> subprocess.CompletedProcess[str]:
         where = ("--state-dir", str(self.rig.place / "state"), "--local", self.rig.address(number))
