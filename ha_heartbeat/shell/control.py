@@ -171,9 +171,10 @@ class _Visitor(asyncio.Protocol):
     def _say(self, answer: dict[str, Any]) -> None:
         if self._transport is None:
             return
-        self._transport.write(json.dumps(answer).encode() + b"\n")
         if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             self._transport.abort()
+            return
+        self._transport.write(json.dumps(answer).encode() + b"\n")
 
     def _wait(self) -> None:
         if self._limit is not None:

@@ -38,6 +38,14 @@ MAX_QUEUED_BYTES = 256 * 1024
 
 MAX_NOTICES = 256
 
+QUEUED_BYTES_EACH = 4096
+
+
+def most_queued_bytes(services: int) -> int:
+    """How much may wait on a connection of so many services."""
+    return MAX_QUEUED_BYTES + QUEUED_BYTES_EACH * max(0, services - 1)
+
+
 OnOther: TypeAlias = Callable[[int, UnknownTypeError], None]
 """Gets a line on connection or link `int` that is no message of the core. May raise WireError."""
 
@@ -104,7 +112,9 @@ class Inbound:
         on_other: OnOther = ignore,
         on_stranger: OnOther = ignore,
         on_unknown: OnUnknown = turn_away,
+        on_stranger_gone: Callable[[int], None] = lambda conn: None,
     ) -> None:
+        self._on_stranger_gone = on_stranger_gone
         self._on_other = on_other
         self._on_stranger = on_stranger
         self._on_unknown = on_unknown
@@ -163,7 +173,7 @@ class Inbound:
         if visitor is None:
             return
         visitor.transport.write(data)
-        if visitor.transport.get_write_buffer_size() > MAX_QUEUED_BYTES:
+        if visitor.transport.get_write_buffer_size() > most_queued_bytes(len(self._carried)):
             visitor.transport.abort()
 
     def finish(self) -> None:
@@ -331,7 +341,8 @@ class Inbound:
         visitor.transport.abort()
 
     def _forget(self, visitor: Visitor) -> None:
-        self._strangers.pop(visitor.conn, None)
+        if self._strangers.pop(visitor.conn, None) is not None:
+            self._on_stranger_gone(visitor.conn)
         self._leaving.pop(visitor.conn, None)
         if self._askers.pop(visitor.conn, None) is not None and not self._silenced:
             self._on_event(InboundClosed(visitor.conn))

@@ -23,12 +23,12 @@ from ha_heartbeat.core.types import (
     Unreachable,
 )
 from ha_heartbeat.shell.inbound import (
-    MAX_QUEUED_BYTES,
     Inbound,
     Notices,
     OnOther,
     OnUnknown,
     ignore,
+    most_queued_bytes,
     turn_away,
 )
 from ha_heartbeat.shell.reach import AllRefused, NoProof, Reached, os_words, reach
@@ -66,6 +66,7 @@ class Link:
         on_other_answer: OnOther = ignore,
         on_stranger: OnOther = ignore,
         on_unknown: OnUnknown = turn_away,
+        on_stranger_gone: Callable[[int], None] = lambda conn: None,
     ) -> None:
         self._carried = {service: incarnation} if service else {}
         self._on_other_answer = on_other_answer
@@ -84,6 +85,7 @@ class Link:
             on_other=on_other_question,
             on_stranger=on_stranger,
             on_unknown=on_unknown,
+            on_stranger_gone=on_stranger_gone,
         )
         self._listeners: list[socket.socket] = []
         self._out: _Outgoing | None = None
@@ -168,7 +170,8 @@ class Link:
         self._check_queue(out)
 
     def _check_queue(self, out: _Outgoing) -> None:
-        if out.transport is None or out.transport.get_write_buffer_size() <= MAX_QUEUED_BYTES:
+        most_bytes = most_queued_bytes(len(self._carried))
+        if out.transport is None or out.transport.get_write_buffer_size() <= most_bytes:
             return
         out.ending = "the peer has stopped reading what it is sent"
         out.transport.abort()

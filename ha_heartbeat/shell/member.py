@@ -234,6 +234,7 @@ class Member:
             on_other_answer=trunk.hear_answer,
             on_stranger=trunk.hear_stranger,
             on_unknown=trunk.unknown,
+            on_stranger_gone=trunk.forget_stranger,
         )
         trunk.ride(link)
         self._exchange = exchange = Exchange(self._recorder, link.send_line, link.answer_line)
@@ -294,7 +295,7 @@ class Member:
         services = [*self.services.values()]
         self._notifier.stopping()
         if self._reload is not None:
-            await self._reload.close()
+            await self._reload.close(at_once=not self._is_stopping)
             services = [*self.services.values()]
         if self._exchange is not None:
             self._exchange.close()
@@ -413,13 +414,11 @@ class Member:
             return
         loop = asyncio.get_running_loop()
         reload = self._reload
-        before = signal.signal(
-            signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(reload.on_signal)
-        )
+        signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(reload.on_signal))
         try:
             yield
         finally:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN if before is None else before)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)

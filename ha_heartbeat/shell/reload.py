@@ -44,8 +44,10 @@ class Reload:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def close(self) -> None:
-        """The member ends: wait until what is under way has come to a point where it can end."""
+    async def close(self, *, at_once: bool) -> None:
+        """The member ends: what is under way comes to a point where it can end, or just ends."""
+        for task in self._tasks if at_once else ():
+            task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 

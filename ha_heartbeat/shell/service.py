@@ -55,9 +55,10 @@ class Common:
     """What the services of one member share.
 
     trunk: None without a peer; then the port is a lock and nothing more, and nobody is answered.
-    writer: one thread for the state files of all, where there may be many; None for one alone. spare: pids of children that
-    outlive the loss of one service's guardian. on_role, on_exit: are told of a service's change of
-    role, and that it may end. on_fault: of a defect; the whole member ends then.
+    writer: one thread for the state files of all, where there may be many; None for one alone.
+    spare: pids of children that outlive the loss of one service's guardian.
+    on_role, on_exit: are told of a service's change of role, and that it may end.
+    on_fault: is told of a defect; the whole member ends then.
     """
 
     trunk: Trunk | None

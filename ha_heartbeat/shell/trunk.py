@@ -38,6 +38,9 @@ from ha_heartbeat.wire import many
 from ha_heartbeat.wire.codec import UnknownTypeError, encode
 from ha_heartbeat.wire.frames import WireError
 
+MAX_STRANGERS: Final = 32
+"""How many may say which services they carry before they ask; of more, the first are forgotten."""
+
 YOUNG: Final = 0.5
 """An attempt is left alone for this part of the time that it may take, if others need it."""
 
@@ -150,6 +153,7 @@ class Trunk:
         self._heard = 0
         self._own = _Side()
         self._visits: dict[int, _Side] = {}
+        self._strangers: list[int] = []  # of these, who has not asked yet, in their order
         self._turn_due = False
         self._flush_due = False
         self._link: Link
@@ -415,6 +419,8 @@ class Trunk:
     # -- the peer's connections --------------------------------------------------------------------
 
     def _asked(self, conn: int, ask: Ask) -> None:
+        if conn in self._strangers:
+            self._strangers.remove(conn)
         channel = self._channels.get(ask.service)
         side = self._visits.get(conn)
         if side is not None and (number := side.names.get(ask.service)) is not None:
@@ -438,6 +444,12 @@ class Trunk:
         if isinstance(message, many.Services):
             self._visited(conn, message)
 
+    def forget_stranger(self, conn: int) -> None:
+        """Somebody who never asked has gone."""
+        if conn in self._strangers:
+            self._strangers.remove(conn)
+            del self._visits[conn]
+
     def hear_question(self, conn: int, other: UnknownTypeError) -> None:
         """A line of the peer's that is no question. Raises WireError."""
         message = many.read(other.kind, other.fields)
@@ -454,9 +466,12 @@ class Trunk:
                 self._tell(channel, InboundClosed(conn))
 
     def _visited(self, conn: int, message: many.Services) -> None:
-        if conn not in self._visits and len(self._visits) >= _MAX_VISITS:
-            del self._visits[next(iter(self._visits))]
-        side = self._visits.setdefault(conn, _Side())
+        side = self._visits.get(conn)
+        if side is None:
+            side = self._visits[conn] = _Side()
+            self._strangers.append(conn)
+            if len(self._strangers) > MAX_STRANGERS:
+                del self._visits[self._strangers.pop(0)]
         for name in message.names:
             side.add(name)
 
@@ -490,7 +505,3 @@ class Trunk:
         """Say nothing more."""
         self.flush()
         self._differences.close()
-
-
-_MAX_VISITS: Final = 1000
-"""As many as there can be strangers."""
