@@ -518,9 +518,7 @@ class Guardian:
             groups = tuple(self._groups.values())
             while True:
                 spared = frozenset(self._spare())
-                if not await aside(
-                    thread, _kill_left, process.pid, self._variant, groups, spared
-                ):
+                if not await aside(thread, _kill_left, process.pid, self._variant, groups, spared):
                     break
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LAST_PAUSE_S)

@@ -267,8 +267,12 @@ class LazyGuardian:
 class Forked:
     """One guardian as the keeper knows it: what `subprocess.Popen` is for one of the member's."""
 
-    def __init__(self, keeper: Keeper, number: int) -> None:
+    def __init__(
+        self, keeper: Keeper, number: int, process: subprocess.Popen[bytes], gone: asyncio.Event
+    ) -> None:
         loop = asyncio.get_running_loop()
+        self.process = process  # the keeper's; there may be another one by now
+        self.gone = gone
         self.number = number
         self.pid = 0
         self.returncode: int | None = None
@@ -313,13 +317,16 @@ class Keeper:
 
     async def start(self) -> None:
         """Have one. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        if self._requests is None:
+            await asyncio.sleep(max(0.0, self._started_s + handle.RETRY_S - loop.time()))
         async with self._lock:
             if self._requests is not None:
                 return
-            loop = asyncio.get_running_loop()
-            pause_s = self._started_s + handle.RETRY_S - loop.time()
-            await asyncio.sleep(max(0.0, pause_s))
             self._started_s = loop.time()
+            if self._process is not None:  # before anybody else can take its exit status
+                with ThreadPoolExecutor(1) as thread:
+                    await aside(thread, _await_exit, self._process)
             if sys.platform == "linux":
                 become_subreaper()
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -360,8 +367,9 @@ class Keeper:
     ) -> Forked:
         """A guardian with that channel. Raises OSError."""
         await self.start()
+        assert self._process is not None
         self._number += 1
-        fork = self._forks[self._number] = Forked(self, self._number)
+        fork = self._forks[self._number] = Forked(self, self._number, self._process, self._gone)
         stdout, stderr = (given if given is not None else own for given, own in zip(
             output, (1, 2), strict=True))  # fmt: skip
         times = f"{round(stop_timeout_s * 1e9)} {round(margin_s * 1e9)}"
@@ -376,7 +384,7 @@ class Keeper:
     def kill(self, fork: Forked) -> None:
         """SIGKILL to that guardian."""
         fork.hung_up = True
-        if self._requests is not None:
+        if not fork.gone.is_set():
             self._ask(f"kill {fork.number}")
         elif fork.pid and not fork.ended.done():  # it is a child of ours now, and not reaped
             with suppress(OSError):
@@ -389,13 +397,13 @@ class Keeper:
         """
         assert isinstance(fork, Forked)
         fork.hung_up = True
-        while not (fork.ended.done() or self._gone.is_set()):
+        while not (fork.ended.done() or fork.gone.is_set()):
             limit_s = _DUE_S if now_ns() >= due_ns else _ANSWER_S
-            if not await self._answers(fork, limit_s) and self._process is not None:
-                self._process.kill()
-                await self._gone.wait()
+            if not await self._answers(fork, limit_s):
+                fork.process.kill()
+                await fork.gone.wait()
         if not fork.ended.done():
-            code = await self._clear(self._process)
+            code = await self._clear(fork.process)
             fork.returncode = code if code else -9
             fork.ended.set_result(None)
         self._forks.pop(fork.number, None)
@@ -421,16 +429,15 @@ class Keeper:
             )
             if pong in done and not fork.ended.done():  # it is clearing up
                 await asyncio.wait({fork.ended}, timeout=limit_s)
-            return bool(done) or self._gone.is_set()
+            return bool(done) or fork.gone.is_set()
         finally:
             self._pings.pop(number, None)
 
-    async def _clear(self, process: subprocess.Popen[bytes] | None) -> int | None:
+    async def _clear(self, process: subprocess.Popen[bytes]) -> int | None:
         """Kill what the lost keeper left to this process, but guardians that end by themselves."""
         pause_s = _FIRST_PAUSE_S
         with ThreadPoolExecutor(1) as thread:
-            if process is not None and process.returncode is None:
-                await aside(thread, _await_exit, process)
+            await aside(thread, _await_exit, process)
             while sys.platform == "linux":
                 async with self._lock:
                     spared = {*self._spare()}
@@ -441,7 +448,7 @@ class Keeper:
                         break
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LAST_PAUSE_S)
-        return process.returncode if process is not None else None
+        return process.returncode
 
     # The channel.
 
