@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ha_heartbeat import __version__
 from ha_heartbeat.config import Address, Config
@@ -26,7 +26,7 @@ from ha_heartbeat.shell.control import Control
 from ha_heartbeat.shell.counter import Counter
 from ha_heartbeat.shell.errors import StartError
 from ha_heartbeat.shell.exchange import Exchange
-from ha_heartbeat.shell.guardian import Guardian
+from ha_heartbeat.shell.guardian import Guardian, GuardianError
 from ha_heartbeat.shell.link import Link
 from ha_heartbeat.shell.listen import bind, explain_loopback
 from ha_heartbeat.shell.log import Log, Speaker
@@ -38,6 +38,9 @@ from ha_heartbeat.shell.runner import MakeRunner
 from ha_heartbeat.shell.service import Common, Service
 from ha_heartbeat.shell.state import StateFile, directory_of, make_directory
 from ha_heartbeat.shell.trunk import Trunk
+
+if TYPE_CHECKING:
+    from ha_heartbeat.shell.guardians import Guardians
 
 StopOn: TypeAlias = Callable[[Callable[[], object]], AbstractContextManager[None]]
 """Has a stop of the member call a function for as long as the context lasts."""
@@ -190,14 +193,15 @@ class Member:
         self._link = self._trunk = self._exchange = None
         if plan.remote is not None:
             self._make_link(plan.remote)
+        self._guardians = self._make_guardians() if self._is_shared else None
         self._common = Common(
             trunk=self._trunk,
             beat=self._beat,
             recorder=self._recorder,
             writer=self._writer,
+            guardians=self._guardians,
             make_runner=make_runner,
             listeners=tuple(sock.fileno() for sock in sockets),
-            spare=self._spared,
             on_role=self._show_role,
             on_exit=self._look_for_end,
             on_fault=self._fail,
@@ -212,6 +216,12 @@ class Member:
     _link: Link | None
     _trunk: Trunk | None
     _exchange: Exchange | None
+
+    def _make_guardians(self) -> Guardians:
+        from ha_heartbeat.shell.guardians import Guardians  # for those who have many
+
+        listeners = [sock.fileno() for sock in self._sockets]
+        return Guardians(listeners=listeners, spare=self._bystanders)
 
     def _make_link(self, peer: Address) -> None:
         plan = self.plan
@@ -263,6 +273,11 @@ class Member:
 
     async def _prepare(self) -> None:
         """Get all services ready, some at a time. Raises StartError."""
+        if self._guardians is not None:
+            try:
+                await self._guardians.start()
+            except GuardianError as error:
+                raise StartError(str(error)) from error
         limit = asyncio.Semaphore(STARTS_AT_ONCE)
 
         async def prepare(service: Service) -> None:
@@ -287,23 +302,27 @@ class Member:
                 self.notice(problem)
         except asyncio.CancelledError:
             await self._control.close()
-            await asyncio.gather(*(service.end_runs() for service in self.services.values()))
+            await self._end_runs()
             raise
+
+    async def _end_runs(self) -> None:
+        await asyncio.gather(*(service.end_runs() for service in self.services.values()))
+        if self._guardians is not None:
+            await self._guardians.end()
 
     async def _leave(self) -> None:
         """Say what is left to say, then let go of the port."""
-        services = [*self.services.values()]
         self._notifier.stopping()
         if self._reload is not None:
             await self._reload.close(at_once=not self._is_stopping)
-            services = [*self.services.values()]
+        services = [*self.services.values()]
         if self._exchange is not None:
             self._exchange.close()
         if self._trunk is not None:
             self._trunk.close()
         if self._link is not None:
             await self._link.close()
-        await asyncio.gather(*(service.end_runs() for service in services))
+        await self._end_runs()
         if self._link is not None:
             self._link.close_listeners()
         for service in services:
@@ -368,14 +387,9 @@ class Member:
         (only,) = self.services.values()
         return only.memory.recall
 
-    def _spared(self, of: Service) -> Collection[int]:
-        """What must live on when the guardian of one service is lost."""
-        spared: list[int] = []
-        for service in self.services.values():
-            spared += service.bystanders
-            if service is not of:
-                spared += service.watchers
-        return spared
+    def _bystanders(self) -> Collection[int]:
+        """What lives on when a guardian or their keeper is lost."""
+        return [pid for service in self.services.values() for pid in service.bystanders]
 
     # -- what happens ------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -27,16 +27,17 @@ from ha_heartbeat.shell.desk import Desk
 from ha_heartbeat.shell.disk import Disk
 from ha_heartbeat.shell.errors import StartError
 from ha_heartbeat.shell.guardian import Event as GuardianEvent
-from ha_heartbeat.shell.guardian import Guardian, GuardianError, Lost
+from ha_heartbeat.shell.guardian import GuardianError, Lost
 from ha_heartbeat.shell.log import Speaker
 from ha_heartbeat.shell.memory import Memory
 from ha_heartbeat.shell.recorder import Recorder
-from ha_heartbeat.shell.runner import MakeRunner, Runner
+from ha_heartbeat.shell.runner import CommandRunner, MakeRunner, Runner
 from ha_heartbeat.shell.shell_command import ShellCommand
 from ha_heartbeat.shell.state import StateFile
 from ha_heartbeat.shell.trunk import Channel, Trunk
 
 if TYPE_CHECKING:
+    from ha_heartbeat.shell.guardians import Guardians
     from ha_heartbeat.shell.output import Output
     from ha_heartbeat.shell.witness import Witness
 
@@ -56,7 +57,8 @@ class Common:
 
     trunk: None without a peer; then the port is a lock and nothing more, and nobody is answered.
     writer: one thread for the state files of all, where there may be many; None for one alone.
-    spare: pids of children that outlive the loss of one service's guardian.
+    guardians: those of all services, made by one keeper; None for one service, which has what
+    `make_runner` makes of `listeners`.
     on_role, on_exit: are told of a service's change of role, and that it may end.
     on_fault: is told of a defect; the whole member ends then.
     """
@@ -65,9 +67,9 @@ class Common:
     beat: Beat
     recorder: Recorder
     writer: ThreadPoolExecutor | None
+    guardians: Guardians | None
     make_runner: MakeRunner
     listeners: tuple[int, ...]
-    spare: Callable[[Service], Collection[int]]
     on_role: Callable[[core.RoleChanged], None]
     on_exit: Callable[[], None]
     on_fault: Callable[[Exception], None]
@@ -123,17 +125,7 @@ class Service:
 
     async def prepare(self) -> None:
         """Start what starts and ends its runs. Raises StartError."""
-        common = self._common
-        make_runner = common.make_runner
-        if self._output is not None:
-            make_runner = self._output.make_guardian
-        self._guardian = make_runner(
-            listeners=common.listeners,
-            stop_timeout_s=self.config.stop_timeout_s,
-            margin_s=kill_margin_s(self.core.state.settings.lease_s),
-            on_event=self._hear_guardian,
-            spare=lambda: common.spare(self),
-        )
+        self._guardian = self._make_runner()
         undo = self._undo()
         if undo is not None or self.config.steps:
             self._own_guardian.arm(undo, needs_set_up=bool(self.config.steps))
@@ -141,6 +133,29 @@ class Service:
             await self._guardian.start()
         except GuardianError as error:
             raise StartError(str(error)) from error
+
+    def _make_runner(self) -> Runner:
+        common = self._common
+        margin_s = kill_margin_s(self.core.state.settings.lease_s)
+        if common.guardians is not None:
+            stdout, stderr = self._output.streams if self._output is not None else (None, None)
+            return common.guardians.make_runner(
+                stop_timeout_s=self.config.stop_timeout_s,
+                margin_s=margin_s,
+                on_event=self._hear_guardian,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        make_runner = common.make_runner
+        if self._output is not None:
+            make_runner = self._output.make_guardian
+        return make_runner(
+            listeners=common.listeners,
+            stop_timeout_s=self.config.stop_timeout_s,
+            margin_s=margin_s,
+            on_event=self._hear_guardian,
+            spare=lambda: self.bystanders,
+        )
 
     def start(self) -> None:
         """Begin to look for the peer; `prepare` has been awaited."""
@@ -192,13 +207,6 @@ class Service:
     def bystanders(self) -> tuple[int, ...]:
         """The processes that are no part of its tree: fence command and health check."""
         return (*self._fence.pids(), *self._check.pids())
-
-    @property
-    def watchers(self) -> tuple[int, ...]:
-        """The process that watches over its tree, if it has one of its own."""
-        if isinstance(self._guardian, Guardian) and self._guardian.keeper_pid is not None:
-            return (self._guardian.keeper_pid,)
-        return ()
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -272,9 +280,9 @@ class Service:
         self._run(effect.run, effect.epoch, (self.config.on_worker,))
 
     @property
-    def _own_guardian(self) -> Guardian:
+    def _own_guardian(self) -> CommandRunner:
         """The guardian of a command; an application has no hooks, and its runs have no limit."""
-        assert isinstance(self._guardian, Guardian)
+        assert isinstance(self._guardian, CommandRunner)
         return self._guardian
 
     def _run(self, name: str, epoch: int, command: tuple[str, ...]) -> None:
