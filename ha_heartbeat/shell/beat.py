@@ -18,6 +18,7 @@ from typing import Final, Protocol
 
 from ha_heartbeat.core.machine import Core
 from ha_heartbeat.core.types import Phase
+from ha_heartbeat.core.votes import check_period_s
 from ha_heartbeat.guardian.clock import now_s
 
 SLOT_S: Final = 0.01
@@ -25,8 +26,6 @@ SLOT_S: Final = 0.01
 
 SLIDE: Final = 0.1
 """By how much of its period a check may be put off, to come into step."""
-
-ON_BEAT_S: Final = 0.001
 
 
 class Sleeper(Protocol):
@@ -54,7 +53,7 @@ class Beat:
         self._sleepers: list[Sleeper] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = math.inf  # on the core's clock
-        self._origins: dict[float, float] = {}  # by period: a moment that is on the beat
+        self._beats: dict[float, float] = {}  # by period: when the next beat is
 
     def plan(self, sleeper: Sleeper) -> None:
         """See anew when this one is to be woken: its core has just made a step."""
@@ -85,25 +84,30 @@ class Beat:
     # -- in step -----------------------------------------------------------------------------------
 
     def _put_off(self, core: Core, due_s: float) -> float:
-        state = core.state
-        if due_s == state.next_check_at and state.phase is not Phase.LOOKING:
-            period_s = state.settings.check_period_s
-            origin_s = self._origins.setdefault(period_s, due_s)
-            off_s = (due_s - origin_s) % period_s
-            if ON_BEAT_S < off_s < period_s - ON_BEAT_S:
-                return due_s + min(period_s - off_s, period_s * SLIDE)
-            return due_s
-        return math.ceil(due_s / SLOT_S) * SLOT_S
+        """When to wake for what is due then: on the beat, or nearer to it, or with its slot."""
+        if not _is_check(core, due_s):
+            return math.ceil(due_s / SLOT_S) * SLOT_S
+        period_s = check_period_s(core.state)
+        beat_s = self._beats.get(period_s, -math.inf)
+        if beat_s < due_s - 1.5 * period_s:  # nobody keeps it any more
+            self._beats[period_s] = beat_s = due_s
+        if 0 <= beat_s - due_s <= period_s * SLIDE:
+            return beat_s
+        return due_s + period_s * SLIDE
 
-    def _follow(self, sleeper: Sleeper, checked_s: float, now: float) -> None:
-        """A check that was on the beat carries the beat on: it drifts with the wake-ups."""
-        period_s = sleeper.core.state.settings.check_period_s
-        origin_s = self._origins.get(period_s)
-        if origin_s is None or checked_s > now:
-            return
-        off_s = (checked_s - origin_s) % period_s
-        if min(off_s, period_s - off_s) <= ON_BEAT_S and sleeper.core.state.next_check_at > now:
-            self._origins[period_s] = now
+    def _move_on(self, due: list[Sleeper], now: float) -> None:
+        """Those that are on the beat are about to make their check, which makes the next beat."""
+        for one in due:
+            period_s = check_period_s(one.core.state)
+            if one.planned_s == self._beats.get(period_s):
+                self._beats[period_s] = now + period_s
+
+    def _gather(self, before: dict[float, float]) -> None:
+        """Those that would come a little before the new beat wait for it."""
+        moved = {period_s for period_s, at_s in self._beats.items() if before.get(period_s) != at_s}
+        for one in self._sleepers if moved else ():
+            if check_period_s(one.core.state) in moved:
+                self.plan(one)
 
     # -- the timer ---------------------------------------------------------------------------------
 
@@ -119,11 +123,17 @@ class Beat:
         self._timer, self._timer_s = None, math.inf
         now = now_s()
         due = [one for one in self._sleepers if one.planned_s <= now]
+        before = dict(self._beats)
+        self._move_on(due, now)
         for one in due:
-            checked_s = one.core.state.next_check_at
             one.tick(now)
-            if self._in_step:
-                self._follow(one, checked_s, now)
+        if self._in_step:
+            self._gather(before)
         earliest = min((one.planned_s for one in self._sleepers), default=math.inf)
         if earliest < self._timer_s or self._timer is None:
             self._set(earliest)
+
+
+def _is_check(core: Core, due_s: float) -> bool:
+    """Whether it is a check at its regular interval; while looking, the intervals are random."""
+    return due_s == core.state.next_check_at and core.state.phase is not Phase.LOOKING
