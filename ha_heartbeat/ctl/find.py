@@ -42,8 +42,8 @@ class Place(NamedTuple):
 
     @property
     def journal(self) -> str:
-        """The path of the journal that is written now."""
-        return self.journals[0]
+        """The path of the journal that was written last."""
+        return max(self.journals, key=_written_at)
 
     def state(self) -> dict[str, Any]:
         """What its state file says, {} if it cannot be read."""
@@ -53,6 +53,17 @@ class Place(NamedTuple):
         except (OSError, ValueError):
             return {}
         return state if isinstance(state, dict) else {}
+
+
+def _written_at(journal: str) -> float:
+    """When something was last written to a journal, or to the log before it; 0 if there is none."""
+    times = [0.0]
+    for path in (journal, f"{journal}-wal"):
+        try:
+            times.append(os.stat(path).st_mtime)
+        except OSError:
+            continue
+    return max(times)
 
 
 def find(state_dir: str, service: str, local: str) -> list[Place]:

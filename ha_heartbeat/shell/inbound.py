@@ -19,14 +19,8 @@ from typing import TypeAlias
 from ha_heartbeat.config import Address
 from ha_heartbeat.core.types import Answer, Ask, Asked, Event, InboundClosed
 from ha_heartbeat.shell.reach import os_words
-from ha_heartbeat.wire.codec import (
-    ComplaintError,
-    UnknownTypeError,
-    VersionError,
-    decode,
-    encode,
-    encode_error,
-)
+from ha_heartbeat.shell.strangers import check_beginning, kind_and_reason
+from ha_heartbeat.wire.codec import UnknownTypeError, decode, encode, encode_error
 from ha_heartbeat.wire.frames import FrameReader, WireError
 
 MAX_STRANGERS = 1000
@@ -262,9 +256,9 @@ class Inbound:
                 if not self._is_open(visitor):
                     return
             if visitor.conn in self._strangers:
-                _check_beginning(visitor.lines.partial)
+                check_beginning(visitor.lines.partial)
         except WireError as error:
-            self._turn_away(visitor, *_kind_and_reason(error))
+            self._turn_away(visitor, *kind_and_reason(error))
 
     def gone(self, visitor: Visitor) -> None:
         """The connection has ended, whoever ended it."""
@@ -406,28 +400,3 @@ def most_strangers() -> int:
     if soft == resource.RLIM_INFINITY:
         return MAX_STRANGERS
     return max(4, min(MAX_STRANGERS, (soft - _OTHER_FILES) // 2))
-
-
-def _check_beginning(partial: bytes) -> None:
-    """Raise WireError if a line that is still incomplete cannot become a message.
-
-    Other protocols are told from ours by their first byte, so that one without newlines, such as
-    TLS, does not have to be waited for.
-    """
-    if partial and not partial.startswith(b"{"):
-        raise WireError(f"it does not speak ha-heartbeat but {_other_protocol(partial)}")
-
-
-def _other_protocol(beginning: bytes) -> str:
-    if beginning.startswith(b"\x16\x03"):
-        return "TLS"
-    return "another protocol"
-
-
-def _kind_and_reason(error: WireError) -> tuple[str, str]:
-    """The kind of trouble, for saying each once, and the sentence."""
-    if isinstance(error, VersionError):
-        return "version", str(error)
-    if isinstance(error, ComplaintError):
-        return "complaint", str(error)
-    return "garbage", str(error)

@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -26,14 +27,12 @@ from ha_heartbeat.shell.control import Control
 from ha_heartbeat.shell.counter import Counter
 from ha_heartbeat.shell.errors import StartError
 from ha_heartbeat.shell.exchange import Exchange
-from ha_heartbeat.shell.guardian import Guardian, GuardianError
+from ha_heartbeat.shell.guardian import GuardianError
 from ha_heartbeat.shell.link import Link
-from ha_heartbeat.shell.listen import bind, explain_loopback
 from ha_heartbeat.shell.log import Log, Speaker
-from ha_heartbeat.shell.notify import Notifier, take
+from ha_heartbeat.shell.notify import Notifier
 from ha_heartbeat.shell.recorder import Recorder
 from ha_heartbeat.shell.reload import Reload, Reread
-from ha_heartbeat.shell.resolve import resolve_now
 from ha_heartbeat.shell.runner import MakeRunner
 from ha_heartbeat.shell.service import Common, Service
 from ha_heartbeat.shell.state import StateFile, directory_of, make_directory
@@ -47,118 +46,6 @@ StopOn: TypeAlias = Callable[[Callable[[], object]], AbstractContextManager[None
 
 STARTS_AT_ONCE: Final = 8
 """How many services get ready side by side."""
-
-
-def run_member(plan: Plan, reread: Reread | None) -> int:
-    """Run a member until it is told to stop; returns its exit status.
-
-    reread: reads its file again, None if it has none. Raises StartError when it cannot start, with
-    a sentence for the operator.
-    """
-    service = "" if reread is not None else plan.services[0].service
-    log = Log(plan.member, service, plan.log_format, verbose=plan.verbose)
-    return asyncio.run(run_plan(plan, log, take(os.environ), reread=reread))
-
-
-async def run_one(
-    config: Config,
-    log: Speaker,
-    notifier: Notifier,
-    *,
-    make_runner: MakeRunner = Guardian,
-    stop_on: StopOn | None = None,
-) -> int:
-    """Start a member with one service, live and end; the exit status. Raises StartError.
-
-    stop_on: has what would stop the member call something else, for as long as its context lasts;
-    by default SIGTERM and SIGINT. A stop before the member lives ends the start in good order, too.
-    """
-    return await run_plan(Plan((config,)), log, notifier, make_runner=make_runner, stop_on=stop_on)
-
-
-async def run_plan(
-    plan: Plan,
-    log: Speaker,
-    notifier: Notifier,
-    *,
-    reread: Reread | None = None,
-    make_runner: MakeRunner = Guardian,
-    stop_on: StopOn | None = None,
-) -> int:
-    """As `run_one`, with the services of a plan."""
-    stop_on = stop_on or stop_signals
-    life = _start_and_live(plan, log, notifier, reread, make_runner, stop_on)
-    starting = asyncio.ensure_future(life)
-    with stop_on(starting.cancel):
-        try:
-            return await starting
-        except asyncio.CancelledError:
-            return 0
-        finally:
-            notifier.close()
-
-
-@contextlib.contextmanager
-def stop_signals(on_stop: Callable[[], object]) -> Iterator[None]:
-    """Have SIGTERM and SIGINT call `on_stop` in the loop, and nothing once this is over."""
-    loop = asyncio.get_running_loop()
-
-    def stop(*_: object) -> None:
-        loop.call_soon_threadsafe(on_stop)
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        # One that comes in the last moments must not spoil the exit status.
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-
-
-async def _start_and_live(
-    plan: Plan,
-    log: Speaker,
-    notifier: Notifier,
-    reread: Reread | None,
-    make_runner: MakeRunner,
-    stop_on: StopOn,
-) -> int:
-    def notice(text: str) -> None:
-        log.say(core.Say(core.Level.WARNING, as_sentence(text)))
-
-    def waiting(text: str) -> None:
-        notice(text)
-        notifier.status(text)
-
-    open_states(plan.services)
-    peers = await resolve_now(*plan.remote) if plan.remote else []
-    sockets = await bind(plan.local, wait_s=plan.wait_for_serversocket_s, on_waiting=waiting)
-    try:
-        for peer in peers:
-            if trap := explain_loopback(plan.local, sockets, str(peer.sockaddr[0])):
-                raise StartError(trap)
-        # Again: the member that held the port until now may have written to it.
-        states = open_states(plan.services)
-        member = Member(plan, log, notice, notifier, reread, sockets, make_runner)
-        return await member.live(states, stop_on)
-    finally:
-        for sock in sockets:
-            sock.close()
-
-
-def open_states(configs: Collection[Config]) -> dict[str, StateFile]:
-    """The state files of these services, and their witnesses looked at. Raises StartError."""
-    states = {}
-    for config in configs:
-        states[config.service] = StateFile.open(
-            config.state_dir, config.service, config.local, config.member
-        )
-        if config.witness:
-            from ha_heartbeat.shell.witness import check_url
-
-            check_url(config.witness, config.service)  # before the port is waited for
-    return states
 
 
 class Member:
@@ -423,7 +310,7 @@ class Member:
     @contextlib.contextmanager
     def _on_hangup(self) -> Iterator[None]:
         """SIGHUP reads the file again; a member without one is left to the default."""
-        if self._reload is None or not hasattr(signal, "SIGHUP"):
+        if sys.platform == "win32" or self._reload is None:  # there is no such signal there
             yield
             return
         loop = asyncio.get_running_loop()
@@ -433,9 +320,6 @@ class Member:
             yield
         finally:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def _greeting(plan: Plan, is_shared: bool) -> str:

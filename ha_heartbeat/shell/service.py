@@ -27,10 +27,11 @@ from ha_heartbeat.shell.desk import Desk
 from ha_heartbeat.shell.disk import Disk
 from ha_heartbeat.shell.errors import StartError
 from ha_heartbeat.shell.guardian import Event as GuardianEvent
-from ha_heartbeat.shell.guardian import GuardianError, Lost
+from ha_heartbeat.shell.guardian import GuardianError
 from ha_heartbeat.shell.log import Speaker
 from ha_heartbeat.shell.memory import Memory
 from ha_heartbeat.shell.recorder import Recorder
+from ha_heartbeat.shell.reports import RunNames, from_guardian
 from ha_heartbeat.shell.runner import CommandRunner, MakeRunner, Runner
 from ha_heartbeat.shell.shell_command import ShellCommand
 from ha_heartbeat.shell.state import StateFile
@@ -249,7 +250,7 @@ class Service:
         self.tell(core.CheckDone(succeeded, detail))
 
     def _hear_guardian(self, event: GuardianEvent) -> None:
-        told = _from_guardian(event, self._runs)
+        told = from_guardian(event, self._runs)
         if told is not None:
             self.tell(told)
 
@@ -413,24 +414,6 @@ DO: Final[dict[type, Callable[[Service, Any], None]]] = {
 }
 
 
-class RunNames:
-    """The guardian counts runs, the core names them."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.latest = ""
-
-    def number(self, name: str) -> int:
-        """The number of a new run."""
-        self.count += 1
-        self.latest = name
-        return self.count
-
-    def name(self, number: int) -> str:
-        """Its name; "" for one that is not the latest: the core has done with it."""
-        return self.latest if number == self.count else ""
-
-
 def _output_kept(config: Config) -> Output | None:
     """What keeps the last of the runs' output, if that is wanted."""
     if not config.journal_output_bytes:
@@ -450,28 +433,3 @@ def _output_kept(config: Config) -> Output | None:
 def _chance() -> float:
     """A random number in [0, 1)."""
     return int.from_bytes(os.urandom(4), "big") / 2**32
-
-
-def _from_guardian(event: GuardianEvent, runs: RunNames) -> core.Event | None:
-    """What a report of the guardian is for the core."""
-    match event:
-        case protocol.Started(run=run):
-            return core.RunStarted(runs.name(run))
-        case protocol.Failed(run=run, reason=reason):
-            return core.RunFailed(runs.name(run), reason)
-        case protocol.Ended(run=run, status=status, signal=number, leftovers=leftovers):
-            return core.RunEnded(runs.name(run), status, number, leftovers)
-        case protocol.Leftovers(number=number):
-            return core.Leftovers(number)
-        case protocol.Expired(latest=latest):
-            return core.Expired(runs.name(latest))
-        case protocol.Gone():
-            return core.TreeGone()
-        case protocol.Cleared():
-            return core.TreeGone(undone=False)
-        case protocol.Undone(status=status, signal=number):
-            return core.UndoEnded(status, number)
-        case Lost(reason=reason):
-            return core.GuardianLost(reason)
-        case _:
-            return None

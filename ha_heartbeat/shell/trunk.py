@@ -34,12 +34,11 @@ from ha_heartbeat.core.types import (
 )
 from ha_heartbeat.shell.differences import Differences
 from ha_heartbeat.shell.link import Link
+from ha_heartbeat.shell.side import Side
+from ha_heartbeat.shell.visits import Visits
 from ha_heartbeat.wire import many
-from ha_heartbeat.wire.codec import UnknownTypeError, encode
+from ha_heartbeat.wire.codec import UnknownTypeError
 from ha_heartbeat.wire.frames import WireError
-
-MAX_STRANGERS: Final = 32
-"""How many may say which services they carry before they ask; of more, the first are forgotten."""
 
 YOUNG: Final = 0.5
 """An attempt is left alone for this part of the time that it may take, if others need it."""
@@ -87,35 +86,6 @@ class Channel:
         self._trunk.answer(self, conn, answer)
 
 
-class _Side:
-    """What is known of one connection: channels by name, and what was last said on each."""
-
-    def __init__(self) -> None:
-        self.names: dict[str, int] = {}
-        self.services: list[str] = []
-        self.asks = many.Stream()
-        self.answers = many.Stream()
-        self.items: list[tuple[int, int, int, float]] = []
-        self.lines: list[bytes] = []
-
-    def add(self, name: str) -> None:
-        if name not in self.names and len(self.services) < many.MAX_SERVICES:
-            self.names[name] = len(self.services)
-            self.services.append(name)
-
-    def take(self, *, answers: bool) -> bytes:
-        """All that is to be sent."""
-        self.close(answers=answers)
-        lines, self.lines = self.lines, []
-        return b"".join(lines)
-
-    def close(self, *, answers: bool) -> None:
-        """What was repeated so far comes before what comes now."""
-        if self.items:
-            self.lines.append(many.encode_repeated(self.items, answers=answers))
-            self.items = []
-
-
 class Trunk:
     """The channels of one member, over one link, which is set by `ride` before anything else.
 
@@ -151,9 +121,8 @@ class Trunk:
         self._trying_since: float | None = None
         self._count = 0  # orders what was asked and heard
         self._heard = 0
-        self._own = _Side()
-        self._visits: dict[int, _Side] = {}
-        self._strangers: list[int] = []  # of these, who has not asked yet, in their order
+        self._own = Side()
+        self._visits = Visits(on_notice)
         self._turn_due = False
         self._flush_due = False
         self._link: Link
@@ -179,31 +148,19 @@ class Trunk:
         self._differences.dropped(channel.service)
         line = many.encode_left(channel.service)
         if self._is_open:
-            self._own.close(answers=False)
-            self._own.lines.append(line)
-            self._forget(self._own, channel.service)
-        for conn in channel.conns:
-            if side := self._visits.get(conn):
-                side.close(answers=True)
-                side.lines.append(line)
-                self._forget(side, channel.service)
+            self._own.say_line(line, answers=False)
+            self._own.forget(channel.service)
+        self._visits.leave(channel.service, channel.conns, line)
         channel.at = At.NOWHERE
         self._flush_soon()
-
-    def _forget(self, side: _Side, service: str) -> None:
-        channel = side.names.get(service)
-        if channel is not None:
-            side.asks.forget(channel)
-            side.answers.forget(channel)
 
     def flush(self) -> None:
         """Send what waits for the end of this round of the loop, as before the end of all."""
         self._flush_due = False
         if data := self._own.take(answers=False):
             self._link.tell(self._number, data)
-        for conn, side in self._visits.items():
-            if data := side.take(answers=True):
-                self._link.tell_asker(conn, data)
+        for conn, data in self._visits.take():
+            self._link.tell_asker(conn, data)
 
     # -- what the cores ask for --------------------------------------------------------------------
 
@@ -234,29 +191,18 @@ class Trunk:
             return
         number = self._own.names.get(ask.service)
         item = self._own.asks.item(number, ask) if number is not None else None
-        self._queue(self._own, item, ask)
+        try:
+            self._own.say(item, ask)
+        except WireError as error:
+            self._on_notice(f"a question could not be sent: {error}")
+        self._flush_soon()
 
     def answer(self, channel: Channel, conn: int, answer: Answer) -> None:
         """Answer on a connection of the peer's."""
-        side = self._visits.get(conn)
-        number = side.names.get(channel.service) if side is not None else None
-        if side is None or number is None:
+        if self._visits.answer(channel.service, conn, answer):
+            self._flush_soon()
+        else:
             self._link.send_answer(conn, answer)
-        else:
-            self._queue(side, side.answers.item(number, answer), answer)
-
-    def _queue(
-        self, side: _Side, item: tuple[int, int, int, float] | None, message: Ask | Answer
-    ) -> None:
-        if item is not None:
-            side.items.append(item)
-        else:
-            side.close(answers=isinstance(message, Answer))
-            try:
-                side.lines.append(encode(message))
-            except WireError as error:
-                self._on_notice(f"a message could not be sent: {error}")
-        self._flush_soon()
 
     def _flush_soon(self) -> None:
         if not self._flush_due:
@@ -323,8 +269,7 @@ class Trunk:
     def _announce(self, names: list[str]) -> None:
         for name in names:
             self._own.add(name)
-        self._own.close(answers=False)
-        self._own.lines.append(many.encode_services(names))
+        self._own.say_line(many.encode_services(names), answers=False)
         self._flush_soon()
 
     def _tell(self, channel: Channel, event: Event) -> None:
@@ -349,7 +294,7 @@ class Trunk:
 
     def _connected(self) -> None:
         self._is_open, self._trying_since = True, None
-        self._own = _Side()
+        self._own = Side()
         self._heard = self._count
         if self._is_shared:
             self._announce(list(self._channels))
@@ -409,7 +354,7 @@ class Trunk:
         channel = self._channels.get(message.service)
         if channel is None:
             return
-        self._forget(self._own, message.service)
+        self._own.forget(message.service)
         self._differences.lacking(message.service)
         if channel.at is At.OPEN:
             channel.at = At.NOWHERE
@@ -419,36 +364,38 @@ class Trunk:
     # -- the peer's connections --------------------------------------------------------------------
 
     def _asked(self, conn: int, ask: Ask) -> None:
-        if conn in self._strangers:
-            self._strangers.remove(conn)
+        """In full, of a service that is carried."""
+        self._visits.asked(conn, ask)
+        self._put(conn, ask)
+
+    def _put(self, conn: int, ask: Ask) -> None:
         channel = self._channels.get(ask.service)
-        side = self._visits.get(conn)
-        if side is not None and (number := side.names.get(ask.service)) is not None:
-            side.asks.note(number, ask)
-            side.answers.forget(number)
-        if channel is not None:
+        if channel is None:
+            self.unknown(conn, ask)
+        else:
             channel.conns.add(conn)
             self._tell(channel, Asked(conn, ask))
 
     def _inbound_closed(self, conn: int) -> None:
-        self._visits.pop(conn, None)
+        self._visits.gone(conn)
         for channel in list(self._channels.values()):
-            if conn in channel.conns:
-                channel.conns.discard(conn)
-                self._tell(channel, InboundClosed(conn))
+            self._asker_left(channel, conn)
         self._on_gone(conn)
+
+    def _asker_left(self, channel: Channel, conn: int) -> None:
+        if conn in channel.conns:
+            channel.conns.discard(conn)
+            self._tell(channel, InboundClosed(conn))
 
     def hear_stranger(self, conn: int, other: UnknownTypeError) -> None:
         """Somebody who has not asked yet says which services it carries. Raises WireError."""
         message = many.read(other.kind, other.fields)
         if isinstance(message, many.Services):
-            self._visited(conn, message)
+            self._visits.came(conn, message)
 
     def forget_stranger(self, conn: int) -> None:
         """Somebody who never asked has gone."""
-        if conn in self._strangers:
-            self._strangers.remove(conn)
-            del self._visits[conn]
+        self._visits.gone(conn)
 
     def hear_question(self, conn: int, other: UnknownTypeError) -> None:
         """A line of the peer's that is no question. Raises WireError."""
@@ -456,48 +403,18 @@ class Trunk:
         if message is None:
             self._on_other_question(conn, other)
         elif isinstance(message, many.Services):
-            self._visited(conn, message)
+            self._visits.came(conn, message)
         elif isinstance(message, many.Repeated):
-            self._repeated(conn, message)
-        elif isinstance(message, many.Left):
-            channel = self._channels.get(message.service)
-            if channel is not None and conn in channel.conns:
-                channel.conns.discard(conn)
-                self._tell(channel, InboundClosed(conn))
-
-    def _visited(self, conn: int, message: many.Services) -> None:
-        side = self._visits.get(conn)
-        if side is None:
-            side = self._visits[conn] = _Side()
-            self._strangers.append(conn)
-            if len(self._strangers) > MAX_STRANGERS:
-                del self._visits[self._strangers.pop(0)]
-        for name in message.names:
-            side.add(name)
-
-    def _repeated(self, conn: int, message: many.Repeated) -> None:
-        side = self._visits.get(conn)
-        if side is None:
-            raise WireError("it repeats a message that it never sent")
-        for _, ask in side.asks.repeated(Ask, message.items):
-            channel = self._channels.get(ask.service)
-            if channel is None:
-                self.unknown(conn, ask)
-            else:
-                channel.conns.add(conn)
-                self._tell(channel, Asked(conn, ask))
+            for ask in self._visits.repeated(conn, message):
+                self._put(conn, ask)
+        elif isinstance(message, many.Left) and message.service in self._channels:
+            self._asker_left(self._channels[message.service], conn)
 
     def unknown(self, conn: int, ask: Ask) -> bool:
         """A question about a service that is not carried; whether its asker carries many."""
-        side = self._visits.get(conn)
-        if side is None:
+        if not self._visits.is_absent(conn, ask):
             return False
-        number = side.names.get(ask.service)
-        if number is not None:
-            side.asks.note(number, ask)
         self._differences.unknown(ask.service)
-        side.close(answers=True)
-        side.lines.append(many.encode_absent(ask.service))
         self._flush_soon()
         return True
 
