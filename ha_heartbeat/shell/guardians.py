@@ -317,6 +317,8 @@ class Keeper:
 
     async def start(self) -> None:
         """Have one. Raises OSError."""
+        if sys.platform == "win32":
+            return
         loop = asyncio.get_running_loop()
         if self._requests is None:
             await asyncio.sleep(max(0.0, self._started_s + handle.RETRY_S - loop.time()))
@@ -435,10 +437,12 @@ class Keeper:
 
     async def _clear(self, process: subprocess.Popen[bytes]) -> int | None:
         """Kill what the lost keeper left to this process, but guardians that end by themselves."""
+        if sys.platform != "linux":  # there is no such keeper elsewhere
+            return None
         pause_s = _FIRST_PAUSE_S
         with ThreadPoolExecutor(1) as thread:
             await aside(thread, _await_exit, process)
-            while sys.platform == "linux":
+            while True:
                 async with self._lock:
                     spared = {*self._spare()}
                     spared |= {f.pid for f in self._forks.values() if not f.hung_up}
@@ -457,6 +461,8 @@ class Keeper:
         self._flush()
 
     def _flush(self) -> None:
+        if sys.platform == "win32":  # there is no such keeper there
+            return
         if (requests := self._requests) is None:
             return
         loop = asyncio.get_running_loop()
