@@ -437,8 +437,6 @@ class Keeper:
 
     async def _clear(self, process: subprocess.Popen[bytes]) -> int | None:
         """Kill what the lost keeper left to this process, but guardians that end by themselves."""
-        if sys.platform != "linux":  # there is no such keeper elsewhere
-            return None
         pause_s = _FIRST_PAUSE_S
         with ThreadPoolExecutor(1) as thread:
             await aside(thread, _await_exit, process)
@@ -448,7 +446,10 @@ class Keeper:
                     spared |= {f.pid for f in self._forks.values() if not f.hung_up}
                     if self._process is not None and self._process.returncode is None:
                         spared.add(self._process.pid)
-                    if not await aside(thread, sweep.strike_orphans, spared):
+                    left = False  # there is no such keeper elsewhere
+                    if sys.platform == "linux":
+                        left = await aside(thread, sweep.strike_orphans, spared)
+                    if not left:
                         break
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LAST_PAUSE_S)
