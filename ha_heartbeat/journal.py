@@ -63,6 +63,9 @@ CREATE INDEX change_at ON change (at);
 CREATE INDEX change_kind ON change (kind, at);
 """
 
+_BY_SERVICE: Final = "CREATE INDEX IF NOT EXISTS run_service ON run (service, started)"
+"""Journals of earlier versions lack it; whoever writes one adds it, and it changes no reader."""
+
 
 class JournalError(Exception):
     """The journal cannot be used now; the text is a sentence for the operator.
@@ -196,6 +199,7 @@ class Journal:
         if db.execute("PRAGMA user_version").fetchone()[0] == 0:
             db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
         _check_format(self.path, db)
+        db.execute(_BY_SERVICE)
         own = db.execute(
             "SELECT origin.id, seq FROM own JOIN origin ON origin.id = origin"
         ).fetchone()
@@ -240,8 +244,9 @@ class Journal:
         key = self._seq
         if isinstance(entry, Run):
             begun = self._db.execute(
-                "SELECT key FROM run WHERE run = ? AND origin = ? AND ended IS NULL",
-                (entry.run, self._own),
+                "SELECT key FROM run "
+                "WHERE run = ? AND origin = ? AND service = ? AND ended IS NULL",
+                (entry.run, self._own, entry.service),
             ).fetchone()
             key = begun[0] if begun else key
         table = "run" if isinstance(entry, Run) else "change"
@@ -386,15 +391,22 @@ class Journal:
         sql = f"SELECT {_COLUMNS[table]} FROM {table} WHERE {where} ORDER BY {order} LIMIT ?"
         return [made(*row) for row in self._rows(sql, (*values, limit))]
 
-    def last_run(self, member: str) -> Run | None:
-        """The latest run of a member, by the time of day at which it began."""
-        found = self.select("run", "member = ?", (member,), "started DESC", 1)
+    def last_run(self, member: str, service: str = "") -> Run | None:
+        """The latest run of a member, of one service or of any, by when it began."""
+        where, values = _of("member = ?", member, service)
+        found = self.select("run", where, values, "started DESC", 1)
         return found[0] if found and isinstance(found[0], Run) else None
 
-    def last_change(self, member: str) -> Change | None:
-        """The latest change of a member's role."""
-        where = "kind = 'role' AND member = ?"
-        found = self.select("change", where, (member,), "at DESC", 1)
+    def last_run_elsewhere(self, member: str, service: str) -> Run | None:
+        """The latest run of a service that was not this member's."""
+        where, values = _of("member <> ?", member, service)
+        found = self.select("run", where, values, "started DESC", 1)
+        return found[0] if found and isinstance(found[0], Run) else None
+
+    def last_change(self, member: str, service: str = "") -> Change | None:
+        """The latest change of a member's role, in one service or in any."""
+        where, values = _of("kind = 'role' AND member = ?", member, service)
+        found = self.select("change", where, values, "at DESC", 1)
         return found[0] if found and isinstance(found[0], Change) else None
 
     def _rows(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -404,6 +416,11 @@ class Journal:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise _error(self.path, error) from error
+
+
+def _of(where: str, member: str, service: str) -> tuple[str, tuple[str, ...]]:
+    """The condition with the service, if one is meant."""
+    return (f"{where} AND service = ?", (member, service)) if service else (where, (member,))
 
 
 def _check_format(path: str, db: sqlite3.Connection) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from ha_heartbeat import places
 
 TIMEOUT_S: Final = 5.0
 """A member that answers nothing for so long stands still, and hbctl says so."""
+
+
+MAX_LISTED: Final = 10
+"""Names in a sentence."""
 
 
 class ControlError(Exception):
@@ -27,11 +32,18 @@ class Place(NamedTuple):
     directory: str
     service: str
     local: str
+    home: str = ""  # the directory of the member that carries many services there, if there is one
+
+    @property
+    def journals(self) -> list[str]:
+        """The paths of its journals: its own, and that of a member that carries or carried it."""
+        paths = [os.path.join(d, places.JOURNAL_FILE) for d in (self.home, self.directory) if d]
+        return [path for path in paths if os.path.exists(path)] or paths[-1:]
 
     @property
     def journal(self) -> str:
-        """The path of its journal."""
-        return os.path.join(self.directory, places.JOURNAL_FILE)
+        """The path of the journal that was written last."""
+        return max(self.journals, key=_written_at)
 
     def state(self) -> dict[str, Any]:
         """What its state file says, {} if it cannot be read."""
@@ -41,6 +53,17 @@ class Place(NamedTuple):
         except (OSError, ValueError):
             return {}
         return state if isinstance(state, dict) else {}
+
+
+def _written_at(journal: str) -> float:
+    """When something was last written to a journal, or to the log before it; 0 if there is none."""
+    times = [0.0]
+    for path in (journal, f"{journal}-wal"):
+        try:
+            times.append(os.stat(path).st_mtime)
+        except OSError:
+            continue
+    return max(times)
 
 
 def find(state_dir: str, service: str, local: str) -> list[Place]:
@@ -56,7 +79,9 @@ def find(state_dir: str, service: str, local: str) -> list[Place]:
             f"{(error.strerror or str(error)).lower()}; name the members' own with --state-dir",
             3,
         ) from None
-    every = [place for name in names if (place := _place(top, name))]
+    found = [place for name in names if (place := _place(top, name))]
+    homes = {place.local: place.directory for place in found if not place.service}
+    every = [p._replace(home=homes.get(p.local, "")) for p in found if p.service]
     meant = [
         place
         for place in every
@@ -64,7 +89,7 @@ def find(state_dir: str, service: str, local: str) -> list[Place]:
     ]
     if meant:
         return meant
-    known = ", ".join(f"{place.service} at {place.local}" for place in every) or "none"
+    known = _listed(f"{place.service} at {place.local}" for place in every) or "none"
     raise ControlError(f"no member like that keeps state in {top}; found: {known}", 3)
 
 
@@ -79,11 +104,47 @@ def _place(top: str, name: str) -> Place | None:
     return Place(directory, *found)
 
 
-class Conversation:
-    """A connection to one member's control socket. Raises ControlError."""
+def _listed(names: Iterable[str]) -> str:
+    every = list(names)
+    more = len(every) - MAX_LISTED
+    return ", ".join(every[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+
+def homes(state_dir: str, local: str) -> list[Place]:
+    """The members of this machine that carry the services of a file, as places of no service."""
+    top = state_dir or places.default_state_dir()
+    try:
+        names = sorted(os.listdir(top))
+    except OSError:
+        return []
+    found = [place for name in names if (place := _place(top, name))]
+    return [p for p in found if not p.service and local.lower() in ("", p.local)]
+
+
+def converse(place: Place) -> Conversation:
+    """A conversation about this service, with whoever carries it. Raises ControlError."""
+    try:
+        return Conversation(place)
+    except ControlError:
+        if not place.home:
+            raise
+    talk = Conversation(place._replace(directory=place.home), place)
+    answer = talk.ask("status")
+    if not answer.get("ok"):
+        talk.close()
+        raise ControlError(str(answer.get("error")), 3)
+    return talk
+
+
+class Conversation:
+    """A connection to one member's control socket. Raises ControlError.
+
+    about: the place of the service that every request is about, where the member carries many.
+    """
+
+    def __init__(self, place: Place, about: Place | None = None) -> None:
+        self.place = about or place
+        self._words = {"service": about.service} if about is not None else {}
         path = os.path.join(place.directory, places.CONTROL_SOCKET)
         folder = -1
         if not hasattr(socket, "AF_UNIX"):
@@ -97,8 +158,9 @@ class Conversation:
             self._socket.connect(path)
         except (FileNotFoundError, ConnectionRefusedError):
             self._socket.close()
+            service = f"for {place.service} " if place.service else ""
             raise ControlError(
-                f"no member runs for {place.service} at {place.local} on this machine", 3
+                f"no member runs {service}at {place.local} on this machine", 3
             ) from None
         except OSError as error:
             self._socket.close()
@@ -111,10 +173,11 @@ class Conversation:
                 os.close(folder)
         self._rest = b""
 
-    def ask(self, do: str, **words: str) -> dict[str, Any]:
-        """The answer to one request, whether it is yes or no."""
+    def ask(self, do: str, limit_s: float = TIMEOUT_S, **words: str) -> dict[str, Any]:
+        """The answer to one request, yes or no, waited for up to `limit_s` seconds."""
+        self._socket.settimeout(limit_s)
         try:
-            self._socket.sendall(json.dumps({"do": do, **words}).encode() + b"\n")
+            self._socket.sendall(json.dumps({"do": do, **self._words, **words}).encode() + b"\n")
             while b"\n" not in self._rest:
                 data = self._socket.recv(65536)
                 if not data:
@@ -122,7 +185,7 @@ class Conversation:
                 self._rest += data
         except TimeoutError:
             raise ControlError(
-                f"the member at {self.place.local} has not answered for {TIMEOUT_S:g} s: it stands "
+                f"the member at {self.place.local} has not answered for {limit_s:g} s: it stands "
                 "still or is stopped"
             ) from None
         except OSError:
@@ -133,7 +196,7 @@ class Conversation:
 
     def order(self, do: str, **words: str) -> str:
         """The member's sentence on an order that it obeys. Raises ControlError with its refusal."""
-        answer = self.ask(do, **words)
+        answer = self.ask(do, TIMEOUT_S, **words)
         if not answer.get("ok"):
             raise ControlError(str(answer.get("error", "refused")).rstrip("."))
         return str(answer.get("text", ""))
@@ -149,7 +212,7 @@ def the_one(state_dir: str, service: str, local: str) -> Conversation:
     trouble: ControlError | None = None
     for place in find(state_dir, service, local):
         try:
-            found.append(Conversation(place))
+            found.append(converse(place))
         except ControlError as error:
             trouble = trouble or error
     if not found and trouble is not None:
@@ -157,7 +220,7 @@ def the_one(state_dir: str, service: str, local: str) -> Conversation:
     if len(found) > 1:
         for talk in found:
             talk.close()
-        names = ", ".join(f"{c.place.service} at {c.place.local}" for c in found)
+        names = _listed(f"{c.place.service} at {c.place.local}" for c in found)
         raise ControlError(
             f"several members run here ({names}): choose one with --local or --name", 2
         )

@@ -24,7 +24,8 @@ def history(screen: Screen, places: list[Place], args: Any) -> int:
     found: list[Entry] = []
     noted: list[dict[str, Any]] = []
     for place in places:
-        found += _read(place, args)
+        for path in place.journals:
+            found += _read(path, place.service, args)
         if args.overlaps:
             noted += [{"member": place.state().get("member"), **o} for o in _kept(place)]
     found = _latest_last(found, args.limit)
@@ -51,18 +52,18 @@ def _kept(place: Place) -> list[dict[str, Any]]:
     return [o for o in overlaps if isinstance(o, dict)] if isinstance(overlaps, list) else []
 
 
-def _read(place: Place, args: Any) -> list[Entry]:
+def _read(path: str, service: str, args: Any) -> list[Entry]:
     try:
-        journal = Journal.read(place.journal)
+        journal = Journal.read(path)
     except JournalError as error:
         raise ControlError(str(error)) from None
     try:
         limit = max(1, min(args.limit, MAX_LIMIT))
         found: list[Entry] = []
         if not args.changes and not args.overlaps:
-            found += journal.select("run", *_runs_wanted(args), "started DESC", limit)
+            found += journal.select("run", *_runs_wanted(service, args), "started DESC", limit)
         if not args.runs and not args.failed:
-            found += journal.select("change", *_changes_wanted(args), "at DESC", limit)
+            found += journal.select("change", *_changes_wanted(service, args), "at DESC", limit)
         return found
     except JournalError as error:
         raise ControlError(str(error)) from None
@@ -70,8 +71,8 @@ def _read(place: Place, args: Any) -> list[Entry]:
         journal.close()
 
 
-def _runs_wanted(args: Any) -> tuple[str, tuple[Any, ...]]:
-    where, values = _common(args, "started")
+def _runs_wanted(service: str, args: Any) -> tuple[str, tuple[Any, ...]]:
+    where, values = _common(service, args, "started")
     if args.failed:
         where.append("(status <> 0 OR signal <> 0 OR note <> '')")
     if args.epoch is not None:  # a run's name begins with its epoch, and names have an index
@@ -80,8 +81,8 @@ def _runs_wanted(args: Any) -> tuple[str, tuple[Any, ...]]:
     return " AND ".join(where) or "1", tuple(values)
 
 
-def _changes_wanted(args: Any) -> tuple[str, tuple[Any, ...]]:
-    where, values = _common(args, "at")
+def _changes_wanted(service: str, args: Any) -> tuple[str, tuple[Any, ...]]:
+    where, values = _common(service, args, "at")
     if args.overlaps:
         where.append("kind = 'overlap'")
     if args.epoch is not None:
@@ -90,8 +91,9 @@ def _changes_wanted(args: Any) -> tuple[str, tuple[Any, ...]]:
     return " AND ".join(where) or "1", tuple(values)
 
 
-def _common(args: Any, when: str) -> tuple[list[str], list[Any]]:
-    where, values = [], []
+def _common(service: str, args: Any, when: str) -> tuple[list[str], list[Any]]:
+    where: list[str] = ["service = ?"]
+    values: list[Any] = [service]
     if args.member:
         where.append("member = ?")
         values.append(args.member)
@@ -155,12 +157,13 @@ def logs(screen: Screen, places: list[Place], name: str, as_json: bool) -> int:
     """One run. Raises ControlError if the journal does not know it."""
     found: list[Entry] = []
     for place in places:
-        try:
-            journal = Journal.read(place.journal)
-        except JournalError as error:
-            raise ControlError(str(error)) from None
-        found += journal.select("run", "run = ?", (name,))
-        journal.close()
+        for path in place.journals:
+            try:
+                journal = Journal.read(path)
+            except JournalError as error:
+                raise ControlError(str(error)) from None
+            found += journal.select("run", "run = ? AND service = ?", (name, place.service))
+            journal.close()
     runs = [entry for entry in _latest_last(found, MAX_LIMIT) if isinstance(entry, Run)]
     if not runs:
         raise ControlError(

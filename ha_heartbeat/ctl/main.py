@@ -83,7 +83,21 @@ def _logs(screen: Screen, args: Any) -> int:
     return logs(screen, find(args.state_dir, args.service, args.local), args.run, args.json)
 
 
-_OF_ALL: Final = {"status": _status, "watch": _watch, "history": _history, "logs": _logs}
+def _reload(screen: Screen, args: Any) -> int:
+    from ha_heartbeat.ctl.reload import reload
+
+    if args.service:
+        raise ControlError("a file is read as a whole: name no service", EXIT_USAGE)
+    return reload(screen, args.state_dir, args.local, args.json)
+
+
+_OF_ALL: Final = {
+    "reload": _reload,
+    "status": _status,
+    "watch": _watch,
+    "history": _history,
+    "logs": _logs,
+}
 
 
 # -- commands to one that runs ---------------------------------------------------------------------

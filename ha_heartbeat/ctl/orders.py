@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any, Final, NamedTuple
 
-from ha_heartbeat.ctl.find import ControlError, Conversation
+from ha_heartbeat.ctl.find import ControlError, Conversation, Place
 from ha_heartbeat.ctl.show import Screen, span
 from ha_heartbeat.journal import Change, Entry, Journal, JournalError, Run
 
@@ -152,7 +152,7 @@ def drill(screen: Screen, talk: Conversation, stay_s: float, as_json: bool) -> i
     back = move(screen, talk, first.source, quiet=as_json)
     if not as_json:
         screen.line(f"{back.target} is worker, epoch {back.epoch}.", "worker")
-    gaps = [_gap(talk.place.journal, moved) for moved in (first, back)]
+    gaps = [_gap(talk.place, moved) for moved in (first, back)]
     if as_json:
         told = [{**m._asdict(), "gap_s": gap} for m, gap in zip((first, back), gaps, strict=True)]
         print(json.dumps({"switchovers": told}))
@@ -168,26 +168,29 @@ def drill(screen: Screen, talk: Conversation, stay_s: float, as_json: bool) -> i
     return 0
 
 
-def _gap(path: str, moved: Moved) -> float | None:
+def _gap(place: Place, moved: Moved) -> float | None:
     """From the moment the role was given away to the first run of the new worker."""
     end = time.monotonic() + RECORD_S
     while time.monotonic() < end:
-        gave, began = _ends(path, moved)
+        gave, began = _ends(place, moved)
         if gave is not None and began is not None:
             return began - gave
         time.sleep(0.1)
     return None
 
 
-def _ends(path: str, moved: Moved) -> tuple[float | None, float | None]:
+def _ends(place: Place, moved: Moved) -> tuple[float | None, float | None]:
     try:
-        journal = Journal.read(path)
+        journal = Journal.read(place.journal)
     except JournalError:
         return None, None
     try:
-        runs = journal.select("run", "run = ?", (f"{moved.epoch}.1",), limit=1)
-        sql = "kind = 'role' AND member = ? AND role = 'supervisor' AND epoch = ?"
-        gave = journal.select("change", sql, (moved.source, moved.epoch_before), limit=1)
+        runs = journal.select(
+            "run", "run = ? AND service = ?", (f"{moved.epoch}.1", place.service), limit=1
+        )
+        sql = "kind = 'role' AND service = ? AND member = ? AND role = 'supervisor' AND epoch = ?"
+        wanted = (place.service, moved.source, moved.epoch_before)
+        gave = journal.select("change", sql, wanted, limit=1)
     except JournalError:
         return None, None
     finally:

@@ -171,6 +171,15 @@ def _orders(commands: Commands) -> None:
     drill.add_argument(
         "--stay", type=float, default=2.0, metavar="SECONDS", help="how long it stays there (2)"
     )
+    _member(
+        _command(
+            commands,
+            "reload",
+            "have a member read its file again",
+            "Read the file of --config again: what changed is applied, other services are left "
+            "alone; a file with mistakes changes nothing.",
+        )
+    )
     run = _command(commands, "run", "run now: start a run at once", "Start a run on the worker.")
     run.add_argument("when", choices=("now",), help="at once")
     _member(run)

@@ -15,18 +15,46 @@ STYLES: Final = {"worker": "worker", "supervisor": "supervisor"}
 
 
 def gather(places: list[Place]) -> list[dict[str, Any]]:
-    """What each member says of itself; of one that does not run, what it has left behind."""
+    """What each member says of itself; of one that does not run, what it has left behind.
+
+    A member that carries many services is asked once. What it carries no more is left out.
+    """
+    carried: dict[str, dict[str, dict[str, Any]]] = {}
+    for home, local in {place.home: place.local for place in places if place.home}.items():
+        told = _carried(Place(home, "", local))
+        if told is not None:
+            carried[home] = told
     found = []
     for place in places:
-        try:
-            talk = Conversation(place)
-            try:
-                found.append(talk.ask("status"))
-            finally:
-                talk.close()
-        except ControlError as error:
-            found.append(_left_behind(place, error))
+        if place.home not in carried:
+            found.append(_ask(place))
+        elif place.service in carried[place.home]:
+            found.append(carried[place.home][place.service])
     return found
+
+
+def _carried(home: Place) -> dict[str, dict[str, Any]] | None:
+    """What a member with many services says of each; None if it does not run."""
+    try:
+        talk = Conversation(home)
+        try:
+            members = talk.ask("status").get("members", [])
+        finally:
+            talk.close()
+    except ControlError:
+        return None
+    return {member["service"]: member for member in members}
+
+
+def _ask(place: Place) -> dict[str, Any]:
+    try:
+        talk = Conversation(place)
+        try:
+            return talk.ask("status")
+        finally:
+            talk.close()
+    except ControlError as error:
+        return _left_behind(place, error)
 
 
 def _left_behind(place: Place, error: ControlError) -> dict[str, Any]:
@@ -46,7 +74,8 @@ def _left_behind(place: Place, error: ControlError) -> dict[str, Any]:
 
     try:
         journal = Journal.read(place.journal)
-        change, run = journal.last_change(told["member"]), journal.last_run(told["member"])
+        change = journal.last_change(told["member"], place.service)
+        run = journal.last_run(told["member"], place.service)
         journal.close()
     except JournalError:
         return told

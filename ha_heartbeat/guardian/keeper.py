@@ -131,7 +131,7 @@ if sys.platform == "linux":
             with suppress(Exception):  # whatever that may be: the guardian's end is waited for
                 self._watch()
             _, status = os.waitpid(self._guardian, 0)
-            clear(self._addresses)
+            clear([] if self._addresses is None else [self._addresses])
             _end_like(os.waitstatus_to_exitcode(status))
 
         def _watch(self) -> None:
@@ -175,8 +175,8 @@ if sys.platform == "linux":
             if now_ns() >= self._deadline[0] + STUCK_NS:
                 signal.pidfd_send_signal(self._guardian_fd, signal.SIGKILL)
 
-    def clear(addresses: Addresses | None) -> None:
-        """Kill and reap all that the guardian left, however long that takes."""
+    def clear(addresses: Sequence[Addresses]) -> None:
+        """Kill and reap all that guardians left, and take off, however long that takes."""
         pause_s = _FIRST_PAUSE_S
         while True:
             is_empty = False
@@ -187,8 +187,8 @@ if sys.platform == "linux":
                 is_empty = True
             if not is_empty:
                 sweep.strike(sweep.descendants)
-            if addresses is not None:  # also while something cannot die
-                addresses.remove()
+            for some in addresses:  # also while something cannot die
+                some.remove()
             if is_empty:
                 return
             time.sleep(pause_s)

@@ -25,8 +25,8 @@ from ha_heartbeat.library.speech import Speech
 from ha_heartbeat.library.term import LOGGER, Term, TermLostError
 from ha_heartbeat.shell.errors import StartError
 from ha_heartbeat.shell.guardian import Event as GuardianEvent
-from ha_heartbeat.shell.member import run_one
 from ha_heartbeat.shell.notify import Notifier
+from ha_heartbeat.shell.plan import run_one
 
 WORK = "ha_heartbeat.elected"
 """What the two members compare where others compare their commands."""

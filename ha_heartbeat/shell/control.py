@@ -47,10 +47,10 @@ class Control:
     A handler calls its `Reply` once, at once or later. Everything runs in the event loop.
     """
 
-    def __init__(self, directory: str, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, directory: str, handlers: dict[str, Handler]) -> None:
         self.path = os.path.join(directory, places.CONTROL_SOCKET)
         self._directory = directory
-        self._handlers = handlers
+        self.handlers = handlers
         self._server: asyncio.Server | None = None
         self._visitors: set[_Visitor] = set()
 
@@ -105,9 +105,9 @@ class Control:
         """Do what one line asks for."""
         try:
             request = read_request(line)
-            handler = self._handlers.get(str(request["do"]))
+            handler = self.handlers.get(str(request["do"]))
             if handler is None:
-                known = ", ".join(sorted(self._handlers))
+                known = ", ".join(sorted(self.handlers))
                 raise RequestError(f"it is not known what {request['do']!r} means; known: {known}")
             handler(request, reply)
         except RequestError as error:
@@ -171,9 +171,10 @@ class _Visitor(asyncio.Protocol):
     def _say(self, answer: dict[str, Any]) -> None:
         if self._transport is None:
             return
-        self._transport.write(json.dumps(answer).encode() + b"\n")
         if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             self._transport.abort()
+            return
+        self._transport.write(json.dumps(answer).encode() + b"\n")
 
     def _wait(self) -> None:
         if self._limit is not None:

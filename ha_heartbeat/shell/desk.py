@@ -25,7 +25,7 @@ MAX_NAME_CHARS: Final = 255
 
 
 class Desk:
-    """Answers for one member. `tell` gives the core an event; `vips` are its virtual addresses."""
+    """Answers for one service. `tell` gives the core an event; `vips` are its virtual addresses."""
 
     def __init__(
         self,
@@ -59,9 +59,13 @@ class Desk:
 
     # -- questions ---------------------------------------------------------------------------------
 
-    def _status(self, request: Request, reply: Reply) -> None:
+    def status(self) -> dict[str, Any]:
+        """What is told of this service."""
         told = status.status(self._core.state, now_s(), self._memory.change)
-        reply({"ok": True, **told, **self._addresses(), **self._journal()})
+        return {"ok": True, **told, **self._addresses(), **self._journal()}
+
+    def _status(self, request: Request, reply: Reply) -> None:
+        reply(self.status())
 
     def _explain(self, request: Request, reply: Reply) -> None:
         told = status.explain(self._core.state, now_s(), self._memory.change)
@@ -74,7 +78,8 @@ class Desk:
 
     def _journal(self) -> dict[str, Any]:
         """What the journal adds: the last run here and there, and whether it is written."""
-        here, there = self._memory.run, self._recorder.peer_run
+        service = self._core.state.settings.service
+        here, there = self._memory.run, self._recorder.peer_runs.get(service)
         return {
             "last_run": here._asdict() if here else None,
             "peer_last_run": there._asdict() if there else None,

@@ -12,12 +12,21 @@ from ha_heartbeat.shell.state import StateFile, StateWriteError
 
 
 class Disk:
-    """Writes the state file aside of the loop, and tries again what could not be written."""
+    """Writes the state file aside of the loop, and tries again what could not be written.
 
-    def __init__(self, state: StateFile, notice: Callable[[str], None]) -> None:
+    writer: a thread that others use, too, and that is not closed here; by default one of its own.
+    """
+
+    def __init__(
+        self,
+        state: StateFile,
+        notice: Callable[[str], None],
+        writer: ThreadPoolExecutor | None = None,
+    ) -> None:
         self._state = state
         self._notice = notice
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._is_own = writer is None
+        self._writer = writer or ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._kept = state.epoch_reserved  # on disk for certain
         self._loop = asyncio.get_running_loop()
         self.failing = False
@@ -62,6 +71,9 @@ class Disk:
 
     async def close(self) -> None:
         """Return when everything that can be written is."""
+        if not self._is_own:
+            await aside(self._writer, int)  # what was asked for before is done before
+            return
         with ThreadPoolExecutor(1) as thread:
             await aside(thread, self._writer.shutdown)
 

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ha_heartbeat.guardian import __file__ as _guardian_file
 from ha_heartbeat.guardian.clock import NEVER_NS, now_ns
@@ -53,6 +53,8 @@ from ha_heartbeat.guardian.tree import make_addresses
 from ha_heartbeat.shell.aside import aside
 from ha_heartbeat.shell.overdue import Overdue
 
+if TYPE_CHECKING:
+    from ha_heartbeat.shell.guardians import Keeper
 if sys.platform == "linux":
     from ha_heartbeat.guardian import cgroup, sweep
     from ha_heartbeat.guardian.linux import become_subreaper
@@ -70,8 +72,9 @@ _CLEAR_S = 0.02
 _FIRST_PAUSE_S = 0.002
 _LAST_PAUSE_S = 1.0
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(_guardian_file))))
-_PROGRAM = (
-    "import sys; sys.path.insert(0, {root!r}); from ha_heartbeat.guardian.main import main; main()"
+PROGRAM = (
+    "import sys; sys.path.insert(0, {root!r}); "
+    "from ha_heartbeat.guardian.{module} import main; main()"
 )
 
 
@@ -88,10 +91,23 @@ class GuardianError(RuntimeError):
     """No guardian could be started; the text is a sentence for a human."""
 
 
+class Process(Protocol):
+    """What a handle needs of its guardian's process, whoever has started that."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, negative for a signal; None until it is known."""
+
+    def kill(self) -> None:
+        """SIGKILL."""
+
+
 class _Link(asyncio.Protocol):
     """One guardian process and the channel to it, from its start to its end."""
 
-    def __init__(self, process: subprocess.Popen[bytes], hear: Callable[[Message], None]) -> None:
+    def __init__(self, process: Process, hear: Callable[[Message], None]) -> None:
         self.process = process
         self.pid = process.pid
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -165,6 +181,8 @@ class Guardian:
     stdout, stderr: descriptors for the output of guardian and runs; None is the member's own.
     keep_open: descriptors that the guardian and its runs inherit and leave alone (not on Windows).
     variant: one of ha_heartbeat.guardian.tree.VARIANTS; None is the platform's.
+    keeper: what forks the guardian, and holds listeners and descriptors for it (Linux); None: it
+        is started as a process, which has a keeper of its own.
     """
 
     def __init__(
@@ -179,7 +197,9 @@ class Guardian:
         stdout: int | None = None,
         stderr: int | None = None,
         keep_open: Sequence[int] = (),
+        keeper: Keeper | None = None,
     ) -> None:
+        self._keeper = keeper
         self._keep_open = tuple(keep_open)
         self._listeners = tuple(listeners)
         self._stop_timeout_s = stop_timeout_s
@@ -214,6 +234,8 @@ class Guardian:
     @property
     def keeper_pid(self) -> int | None:
         """The process id of its keeper, on Linux; elsewhere the guardian's own."""
+        if self._keeper is not None:
+            return self._keeper.pid
         return self._link.process.pid if self._link is not None else None
 
     def arm(self, undo: Undo | None, *, needs_set_up: bool, vips: Sequence[str] = ()) -> None:
@@ -229,9 +251,9 @@ class Guardian:
 
     async def start(self) -> None:
         """Start the guardian and wait until it listens. Raises GuardianError when it does not."""
-        if sys.platform == "linux" and self._variant != "posix":
+        if sys.platform == "linux" and self._variant != "posix" and self._keeper is None:
             become_subreaper()
-        _take_off(self._vips)  # the port is ours: nobody is left of an earlier life who could
+        take_off(self._vips)  # the port is ours: nobody is left of an earlier life who could
         await self._open()
 
     def run(self, order: Run) -> None:
@@ -375,8 +397,7 @@ class Guardian:
                 ours, theirs = socket.socketpair()
                 undo.callback(ours.close)
                 ours.setblocking(False)
-                with theirs, ThreadPoolExecutor(1) as thread:  # asked once: it spawns one at most
-                    process = await aside(thread, self._spawn, theirs)
+                process = await self._begin(theirs)
             except (OSError, ValueError) as problem:
                 raise GuardianError(f"the guardian could not be started: {problem}") from problem
             undo.pop_all()
@@ -397,13 +418,21 @@ class Guardian:
         self._overdue = Overdue(self._send, link.abandon, self._margin_s * 2 / 3)
         link.closed.add_done_callback(lambda _closed: self._on_loss(link))
 
+    async def _begin(self, control: socket.socket) -> Process:
+        with control:
+            if self._keeper is not None:
+                times = self._stop_timeout_s, self._margin_s
+                return await self._keeper.open(control, *times, self._output, self._vips)
+            with ThreadPoolExecutor(1) as thread:  # asked once: it spawns one at most
+                return await aside(thread, self._spawn, control)
+
     def _spawn(self, control: socket.socket) -> subprocess.Popen[bytes]:
         """Off the event loop: the fork of a process takes its time. Raises OSError."""
         fds = (control.fileno(), *self._listeners)
         command = [
             sys.executable,
             *("-X", f"utf8={sys.flags.utf8_mode}"),  # so that both write file names alike
-            *("-I", "-S", "-E", "-c", _PROGRAM.format(root=_ROOT)),
+            *("-I", "-S", "-E", "-c", PROGRAM.format(root=_ROOT, module="main")),
             *(str(VERSION), self._variant, str(fds[0])),
             ",".join(map(str, self._listeners)),
             str(round(self._stop_timeout_s * 1e9)),
@@ -481,22 +510,25 @@ class Guardian:
         Only after its exit are its children ours: the kernel closes the channel before it hands
         them over.
         """
+        process = link.process
+        if self._keeper is not None:
+            await self._keeper.bury(process, self._kill_at_ns)
+            return
+        assert isinstance(process, subprocess.Popen)
         with ThreadPoolExecutor(1) as thread:
             leave_s = _LEAVE_S if self._ending.is_set() else _CLEAR_S
-            await aside(thread, _await_exit, link.process, leave_s)
-            if link.process.returncode == 0:  # it has seen to that itself
+            await aside(thread, _await_exit, process, leave_s)
+            if process.returncode == 0:  # it has seen to that itself
                 return
             pause_s = _FIRST_PAUSE_S
             groups = tuple(self._groups.values())
             while True:
                 spared = frozenset(self._spare())
-                if not await aside(
-                    thread, _kill_left, link.process.pid, self._variant, groups, spared
-                ):
+                if not await aside(thread, _kill_left, process.pid, self._variant, groups, spared):
                     break
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LAST_PAUSE_S)
-            await aside(thread, _take_off, self._vips)
+            await aside(thread, take_off, self._vips)
         self._groups.clear()
 
 
@@ -508,7 +540,7 @@ def _await_exit(process: subprocess.Popen[bytes], limit_s: float) -> None:
         process.wait()
 
 
-def _take_off(vips: Sequence[str]) -> None:
+def take_off(vips: Sequence[str]) -> None:
     """Neither the guardian nor its keeper may have come to that."""
     if addresses := make_addresses(vips):
         addresses.remove()

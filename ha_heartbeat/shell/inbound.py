@@ -13,20 +13,14 @@ import errno
 import itertools
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from ha_heartbeat.config import Address
 from ha_heartbeat.core.types import Answer, Ask, Asked, Event, InboundClosed
 from ha_heartbeat.shell.reach import os_words
-from ha_heartbeat.wire.codec import (
-    ComplaintError,
-    UnknownTypeError,
-    VersionError,
-    decode,
-    encode,
-    encode_error,
-)
+from ha_heartbeat.shell.strangers import check_beginning, kind_and_reason
+from ha_heartbeat.wire.codec import UnknownTypeError, decode, encode, encode_error
 from ha_heartbeat.wire.frames import FrameReader, WireError
 
 MAX_STRANGERS = 1000
@@ -38,12 +32,29 @@ MAX_QUEUED_BYTES = 256 * 1024
 
 MAX_NOTICES = 256
 
+QUEUED_BYTES_EACH = 4096
+
+
+def most_queued_bytes(services: int) -> int:
+    """How much may wait on a connection of so many services."""
+    return MAX_QUEUED_BYTES + QUEUED_BYTES_EACH * max(0, services - 1)
+
+
 OnOther: TypeAlias = Callable[[int, UnknownTypeError], None]
 """Gets a line on connection or link `int` that is no message of the core. May raise WireError."""
 
 
 def ignore(conn: int, other: UnknownTypeError) -> None:
     """What is done with such a line where nobody wants it: a newer minor version may send it."""
+
+
+OnUnknown: TypeAlias = Callable[[int, Ask], bool]
+"""Gets a question about a service that is not carried; false if its asker is to be turned away."""
+
+
+def turn_away(conn: int, ask: Ask) -> bool:
+    """What is done where one service is all there is: its asker is somebody else's peer."""
+    return False
 
 
 _OTHER_FILES = 64  # descriptors left to the rest of the member: run, journal, control, witness
@@ -78,6 +89,8 @@ class Notices:
 class Inbound:
     """Accepts connections, passes on valid questions, and sends answers.
 
+    carried: the services that may be asked about, each with this member's incarnation of it.
+    on_other, on_stranger: get lines that are no messages of the core, of askers and of strangers.
     `on_event` gets Asked and InboundClosed, always from the loop, never from within a call.
     """
 
@@ -85,18 +98,22 @@ class Inbound:
         self,
         *,
         local: Address,
-        service: str,
-        incarnation: str,
+        carried: Mapping[str, str],
         on_event: Callable[[Event], None],
         notices: Notices,
         max_strangers: int | None = None,
         stranger_s: float = 30.0,
         on_other: OnOther = ignore,
+        on_stranger: OnOther = ignore,
+        on_unknown: OnUnknown = turn_away,
+        on_stranger_gone: Callable[[int], None] = lambda conn: None,
     ) -> None:
+        self._on_stranger_gone = on_stranger_gone
         self._on_other = on_other
+        self._on_stranger = on_stranger
+        self._on_unknown = on_unknown
         self._local = local
-        self._service = service
-        self._incarnation = incarnation
+        self._carried = carried  # service: our own incarnation
         self._on_event = on_event
         self._notices = notices
         self._max_strangers = most_strangers() if max_strangers is None else max_strangers
@@ -143,6 +160,15 @@ class Inbound:
             return False
         visitor.transport.write(line)
         return True
+
+    def tell(self, conn: int, data: bytes) -> None:
+        """Queue whole lines for an asker or a stranger. Nothing happens if `conn` has ended."""
+        visitor = self._askers.get(conn) or self._strangers.get(conn)
+        if visitor is None:
+            return
+        visitor.transport.write(data)
+        if visitor.transport.get_write_buffer_size() > most_queued_bytes(len(self._carried)):
+            visitor.transport.abort()
 
     def finish(self) -> None:
         """Report nothing any more, drop the strangers, and end the others after what is queued."""
@@ -230,9 +256,9 @@ class Inbound:
                 if not self._is_open(visitor):
                     return
             if visitor.conn in self._strangers:
-                _check_beginning(visitor.lines.partial)
+                check_beginning(visitor.lines.partial)
         except WireError as error:
-            self._turn_away(visitor, *_kind_and_reason(error))
+            self._turn_away(visitor, *kind_and_reason(error))
 
     def gone(self, visitor: Visitor) -> None:
         """The connection has ended, whoever ended it."""
@@ -244,19 +270,16 @@ class Inbound:
         try:
             message = decode(line)
         except UnknownTypeError as error:
-            if visitor.conn in self._askers:  # a stranger stays a stranger
-                self._on_other(visitor.conn, error)
+            # A stranger stays a stranger.
+            hear = self._on_other if visitor.conn in self._askers else self._on_stranger
+            hear(visitor.conn, error)
             return
         if not isinstance(message, Ask):
             self._turn_away(visitor, "garbage", "an answer arrived where questions are expected")
-        elif message.service != self._service:
-            self._turn_away(
-                visitor,
-                "service",
-                f"this member is of the service {self._service!r}, not {message.service!r}:"
-                " correct --remote, or give both members the same service",
-            )
-        elif message.view.incarnation == self._incarnation:
+        elif message.service not in self._carried:
+            if not self._on_unknown(visitor.conn, message):
+                self._turn_away(visitor, "service", self._not_carried(message.service))
+        elif message.view.incarnation == self._carried[message.service]:
             self._turn_away(
                 visitor,
                 "self",
@@ -265,6 +288,17 @@ class Inbound:
             )
         else:
             self._admit(visitor, message)
+
+    def _not_carried(self, service: str) -> str:
+        if len(self._carried) == 1:
+            return (
+                f"this member is of the service {next(iter(self._carried))!r}, not {service!r}:"
+                " correct --remote, or give both members the same service"
+            )
+        return (
+            f"this member carries {len(self._carried)} services, and {service!r} is none of them:"
+            " correct --remote, or give both members the same services"
+        )
 
     def _admit(self, visitor: Visitor, ask: Ask) -> None:
         self._strangers.pop(visitor.conn, None)
@@ -301,7 +335,8 @@ class Inbound:
         visitor.transport.abort()
 
     def _forget(self, visitor: Visitor) -> None:
-        self._strangers.pop(visitor.conn, None)
+        if self._strangers.pop(visitor.conn, None) is not None:
+            self._on_stranger_gone(visitor.conn)
         self._leaving.pop(visitor.conn, None)
         if self._askers.pop(visitor.conn, None) is not None and not self._silenced:
             self._on_event(InboundClosed(visitor.conn))
@@ -365,28 +400,3 @@ def most_strangers() -> int:
     if soft == resource.RLIM_INFINITY:
         return MAX_STRANGERS
     return max(4, min(MAX_STRANGERS, (soft - _OTHER_FILES) // 2))
-
-
-def _check_beginning(partial: bytes) -> None:
-    """Raise WireError if a line that is still incomplete cannot become a message.
-
-    Other protocols are told from ours by their first byte, so that one without newlines, such as
-    TLS, does not have to be waited for.
-    """
-    if partial and not partial.startswith(b"{"):
-        raise WireError(f"it does not speak ha-heartbeat but {_other_protocol(partial)}")
-
-
-def _other_protocol(beginning: bytes) -> str:
-    if beginning.startswith(b"\x16\x03"):
-        return "TLS"
-    return "another protocol"
-
-
-def _kind_and_reason(error: WireError) -> tuple[str, str]:
-    """The kind of trouble, for saying each once, and the sentence."""
-    if isinstance(error, VersionError):
-        return "version", str(error)
-    if isinstance(error, ComplaintError):
-        return "complaint", str(error)
-    return "garbage", str(error)

@@ -22,7 +22,15 @@ from ha_heartbeat.core.types import (
     Refused,
     Unreachable,
 )
-from ha_heartbeat.shell.inbound import MAX_QUEUED_BYTES, Inbound, Notices, OnOther, ignore
+from ha_heartbeat.shell.inbound import (
+    Inbound,
+    Notices,
+    OnOther,
+    OnUnknown,
+    ignore,
+    most_queued_bytes,
+    turn_away,
+)
 from ha_heartbeat.shell.reach import AllRefused, NoProof, Reached, os_words, reach
 from ha_heartbeat.shell.resolve import Endpoint, Lookup, ResolveError, Resolver, look_up
 from ha_heartbeat.wire.codec import ComplaintError, UnknownTypeError, decode, encode
@@ -35,6 +43,7 @@ REFRESH_S = 60.0
 class Link:
     """Connects, sends, and tells `on_event` what came of it, always from the loop.
 
+    service, incarnation: the one service that is carried from the start, "" for none; see `carry`.
     `on_notice` gets sentences for the log, each at most once: strangers, garbage, changes of the
     DNS. Everything must be called on one running loop.
     """
@@ -44,8 +53,8 @@ class Link:
         *,
         local: Address,
         peer: Address,
-        service: str,
-        incarnation: str,
+        service: str = "",
+        incarnation: str = "",
         on_event: Callable[[Event], None],
         on_notice: Callable[[str], None],
         connect_timeout_s: float,
@@ -55,7 +64,11 @@ class Link:
         stranger_s: float = 30.0,
         on_other_question: OnOther = ignore,
         on_other_answer: OnOther = ignore,
+        on_stranger: OnOther = ignore,
+        on_unknown: OnUnknown = turn_away,
+        on_stranger_gone: Callable[[int], None] = lambda conn: None,
     ) -> None:
+        self._carried = {service: incarnation} if service else {}
         self._on_other_answer = on_other_answer
         self._peer = peer
         self._on_event = on_event
@@ -64,13 +77,15 @@ class Link:
         self._resolver = Resolver(peer, on_notice=on_notice, refresh_s=refresh_s, lookup=lookup)
         self._inbound = Inbound(
             local=local,
-            service=service,
-            incarnation=incarnation,
+            carried=self._carried,
             on_event=on_event,
             notices=self._notices,
             max_strangers=max_strangers,
             stranger_s=stranger_s,
             on_other=on_other_question,
+            on_stranger=on_stranger,
+            on_unknown=on_unknown,
+            on_stranger_gone=on_stranger_gone,
         )
         self._listeners: list[socket.socket] = []
         self._out: _Outgoing | None = None
@@ -81,6 +96,14 @@ class Link:
     def inbound_connections(self) -> int:
         """How many inbound connections are open, strangers included."""
         return self._inbound.connections
+
+    def carry(self, service: str, incarnation: str) -> None:
+        """Questions about this service are for us; we are this incarnation of it."""
+        self._carried[service] = incarnation
+
+    def drop(self, service: str) -> None:
+        """They are no more."""
+        del self._carried[service]
 
     # -- the listening side ------------------------------------------------------------------------
 
@@ -144,9 +167,27 @@ class Link:
         except WireError as error:
             self._notices.once("", "unsayable", f"a question could not be sent: {error}")
             return
-        if out.transport.get_write_buffer_size() > MAX_QUEUED_BYTES:
-            out.ending = "the peer has stopped reading what it is sent"
-            out.transport.abort()
+        self._check_queue(out)
+
+    def _check_queue(self, out: _Outgoing) -> None:
+        most_bytes = most_queued_bytes(len(self._carried))
+        if out.transport is None or out.transport.get_write_buffer_size() <= most_bytes:
+            return
+        out.ending = "the peer has stopped reading what it is sent"
+        out.transport.abort()
+
+    def tell(self, link: int, data: bytes) -> None:
+        """Queue whole lines; nothing happens if `link` is not connected. As for `send_ask`."""
+        out = self._out
+        if out is None or out.link != link or out.transport is None:
+            return
+        self._resolver.refresh()
+        out.transport.write(data)
+        self._check_queue(out)
+
+    def tell_asker(self, conn: int, data: bytes) -> None:
+        """Queue whole lines on inbound connection `conn`, whoever is at its end."""
+        self._inbound.tell(conn, data)
 
     def send_line(self, link: int, line: bytes) -> bool:
         """Queue a line that is no question on our own connection; whether there was one for it."""

@@ -43,8 +43,28 @@ class Speaker(Protocol):
         """Say what waits, as far as that is possible; whether all is said."""
 
 
+class Who:
+    """Whose line it is: a member, and where it carries one service the service's role and epoch."""
+
+    __slots__ = ("epoch", "label", "role", "service")
+
+    def __init__(self, label: str, service: str, role: str) -> None:
+        self.label = label
+        self.service = service
+        self.role = role
+        self.epoch = 0
+
+    @property
+    def text(self) -> str:
+        """As the text format shows it; an epoch of 0 is none."""
+        role = f" {self.role}" if self.role else ""
+        return f"{self.label}{role}" + (f" {self.epoch}" if self.epoch else "")
+
+
 class Log:
     """The log of one member. To be used from one thread.
+
+    With a service, it is that one's log, too; without, each service has a `voice`.
 
     `waiting` tells whether lines wait for stderr to work again; the owner then calls `flush` from
     time to time. Nothing here raises or blocks on account of stderr.
@@ -61,27 +81,33 @@ class Log:
     ) -> None:
         """Write to `descriptor`; lines of level CHECK only when `verbose`."""
         self._member = member
-        self._service = service
+        self._who = Who(member, service, ROLE_AT_START if service else "")
         self._format = log_format
         self._verbose = verbose
         self._descriptor = descriptor
-        self._role = ROLE_AT_START
-        self._epoch = 0
         self._waiting: deque[bytes] = deque()
         self._torn = b""  # the rest of a line of which a part has been written
         self._lost = 0
 
     def say(self, say: Say, **fields: Field) -> None:
         """Log one sentence; `fields` are shown by the JSON format only."""
+        self.say_for(self._who, say, fields)
+
+    def say_for(self, who: Who, say: Say, fields: dict[str, Field]) -> None:
+        """Log one sentence of one service of this member."""
         if say.level is Level.CHECK and not self._verbose:
             return
-        self._enqueue(self._line(say, fields))
+        self._enqueue(self._line(who, say, fields))
         self.flush()
 
     def role_changed(self, changed: RoleChanged) -> None:
         """Show this role and epoch from now on; an epoch of 0 is none and not shown."""
-        self._role = changed.phase.value
-        self._epoch = changed.epoch
+        self._who.role = changed.phase.value
+        self._who.epoch = changed.epoch
+
+    def voice(self, service: str) -> Voice:
+        """What one of many services has to say is said in this log, with its name."""
+        return Voice(self, Who(f"{self._member}/{service}", service, ROLE_AT_START))
 
     @property
     def waiting(self) -> bool:
@@ -109,7 +135,7 @@ class Log:
             return self._waiting.popleft()
         text = f"lines of this log lost here, since stderr took none: {self._lost}"
         self._lost = 0
-        return self._line(Say(Level.WARNING, text), {})
+        return self._line(self._who, Say(Level.WARNING, text), {})
 
     def _write_some(self) -> bool:
         """Write what is left of a line; return whether stderr took some of it."""
@@ -122,25 +148,27 @@ class Log:
         self._torn = self._torn[written:]
         return written > 0
 
-    def _line(self, say: Say, fields: dict[str, Field]) -> bytes:
+    def _line(self, who: Who, say: Say, fields: dict[str, Field]) -> bytes:
         now_ns = time.time_ns()
         make = self._json if self._format is LogFormat.JSON else self._text
-        line = make(now_ns, say, fields)
+        line = make(now_ns, who, say, fields)
         if len(line) <= MAX_LINE_BYTES:
             return line
         text = say.text[:MAX_LINE_BYTES]
-        while len(line := make(now_ns, Say(say.level, text + "..."), {})) > MAX_LINE_BYTES and text:
+        while (
+            len(line := make(now_ns, who, Say(say.level, text + "..."), {})) > MAX_LINE_BYTES
+            and text
+        ):
             # A character takes at most MAX_BYTES_PER_CHAR, so this never cuts more than it must.
             text = text[: -((len(line) - MAX_LINE_BYTES) // MAX_BYTES_PER_CHAR + 1)]
         return line
 
-    def _text(self, now_ns: int, say: Say, _fields: dict[str, Field]) -> bytes:
+    def _text(self, now_ns: int, who: Who, say: Say, _fields: dict[str, Field]) -> bytes:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now_ns // 10**9))
-        who = f"{self._member} {self._role}" + (f" {self._epoch}" if self._epoch else "")
-        line = f"{when}.{_milliseconds(now_ns):03d} {who}: {say.text}"
+        line = f"{when}.{_milliseconds(now_ns):03d} {who.text}: {say.text}"
         return escaped(line).encode() + b"\n"
 
-    def _json(self, now_ns: int, say: Say, fields: dict[str, Field]) -> bytes:
+    def _json(self, now_ns: int, who: Who, say: Say, fields: dict[str, Field]) -> bytes:
         import json  # only here: the text format does without
 
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_ns // 10**9))
@@ -153,12 +181,38 @@ class Log:
             "time": f"{when}.{_milliseconds(now_ns):03d}Z",
             "level": say.level.value,
             "member": self._member,
-            "service": self._service,
-            "role": self._role,
-            "epoch": self._epoch or None,
+            "service": who.service or None,
+            "role": who.role or None,
+            "epoch": who.epoch or None,
             "text": say.text,
         }
         return json.dumps(line).encode("ascii") + b"\n"
+
+
+class Voice:
+    """The part of one of many services in a member's log: its name, role and epoch are shown."""
+
+    def __init__(self, log: Log, who: Who) -> None:
+        self._log = log
+        self._who = who
+
+    def say(self, say: Say, **fields: Field) -> None:
+        """Log one sentence; `fields` are shown by the JSON format only."""
+        self._log.say_for(self._who, say, fields)
+
+    def role_changed(self, changed: RoleChanged) -> None:
+        """Show this role and epoch from now on; an epoch of 0 is none and not shown."""
+        self._who.role = changed.phase.value
+        self._who.epoch = changed.epoch
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something of the member's log has not been written yet."""
+        return self._log.waiting
+
+    def flush(self) -> bool:
+        """Write what waits, as far as stderr takes it now; return whether all is written."""
+        return self._log.flush()
 
 
 def escaped(text: str) -> str:

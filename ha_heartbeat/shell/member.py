@@ -1,6 +1,7 @@
-"""A running member: gives the core what happens, and does what it asks for.
+"""A running member: its port, its link, and the services that it carries.
 
-Everything here is wiring. What an event means, and what follows from it, is decided in the core.
+What belongs to each service is in `service`. A member started from the command line carries one;
+one started from a file carries those of the file, and changes them when the file is read again.
 """
 
 from __future__ import annotations
@@ -11,134 +12,40 @@ import os
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ha_heartbeat import __version__
 from ha_heartbeat.config import Address, Config
 from ha_heartbeat.core import types as core
-from ha_heartbeat.core.machine import Core
-from ha_heartbeat.core.votes import kill_margin_s, undo_reserve_s
-from ha_heartbeat.guardian import protocol
-from ha_heartbeat.guardian.clock import now_s
+from ha_heartbeat.plan import Plan
+from ha_heartbeat.shell.aside import aside
+from ha_heartbeat.shell.beat import Beat
 from ha_heartbeat.shell.control import Control
-from ha_heartbeat.shell.desk import Desk
-from ha_heartbeat.shell.disk import Disk
+from ha_heartbeat.shell.counter import Counter
 from ha_heartbeat.shell.errors import StartError
 from ha_heartbeat.shell.exchange import Exchange
-from ha_heartbeat.shell.guardian import Event as GuardianEvent
-from ha_heartbeat.shell.guardian import Guardian, GuardianError, Lost
+from ha_heartbeat.shell.guardian import GuardianError
 from ha_heartbeat.shell.link import Link
-from ha_heartbeat.shell.listen import bind, explain_loopback
 from ha_heartbeat.shell.log import Log, Speaker
-from ha_heartbeat.shell.memory import Memory
-from ha_heartbeat.shell.notify import Notifier, take
+from ha_heartbeat.shell.notify import Notifier
 from ha_heartbeat.shell.recorder import Recorder
-from ha_heartbeat.shell.resolve import resolve_now
-from ha_heartbeat.shell.runner import MakeRunner, Runner
-from ha_heartbeat.shell.shell_command import ShellCommand
-from ha_heartbeat.shell.state import StateFile, directory_of
-from ha_heartbeat.shell.vip import VipLog, objection, taking
+from ha_heartbeat.shell.reload import Reload, Reread
+from ha_heartbeat.shell.runner import MakeRunner
+from ha_heartbeat.shell.service import Common, Service
+from ha_heartbeat.shell.state import StateFile, directory_of, make_directory
+from ha_heartbeat.shell.trunk import Trunk
 
 if TYPE_CHECKING:
-    from ha_heartbeat.shell.output import Output
-    from ha_heartbeat.shell.witness import Witness
-    from ha_heartbeat.wire.codec import UnknownTypeError
+    from ha_heartbeat.shell.guardians import Guardians
 
 StopOn: TypeAlias = Callable[[Callable[[], object]], AbstractContextManager[None]]
 """Has a stop of the member call a function for as long as the context lasts."""
 
-FENCE_LIMIT_S: Final = 60.0
-"""How long a fence command may take; what has not ended by then has failed."""
-
-RETRY_S: Final = 1.0
-"""How often what could not be written, to the state file or to stderr, is tried again."""
-
-
-def run_member(config: Config) -> int:
-    """Run a member until it is told to stop; returns its exit status.
-
-    Raises StartError when it cannot start, with a sentence for the operator.
-    """
-    log = Log(config.member, config.service, config.log_format, verbose=config.verbose)
-    return asyncio.run(run_one(config, log, take(os.environ)))
-
-
-async def run_one(
-    config: Config,
-    log: Speaker,
-    notifier: Notifier,
-    *,
-    make_runner: MakeRunner = Guardian,
-    stop_on: StopOn | None = None,
-) -> int:
-    """Start, live and end; the exit status. Raises StartError.
-
-    stop_on: has what would stop the member call something else, for as long as its context lasts;
-    by default SIGTERM and SIGINT. A stop before the member lives ends the start in good order, too.
-    """
-    stop_on = stop_on or stop_signals
-    life = _start_and_live(config, log, notifier, make_runner, stop_on)
-    starting = asyncio.ensure_future(life)
-    with stop_on(starting.cancel):
-        try:
-            return await starting
-        except asyncio.CancelledError:
-            return 0
-        finally:
-            notifier.close()
-
-
-@contextlib.contextmanager
-def stop_signals(on_stop: Callable[[], object]) -> Iterator[None]:
-    """Have SIGTERM and SIGINT call `on_stop` in the loop, and nothing once this is over."""
-    loop = asyncio.get_running_loop()
-
-    def stop(*_: object) -> None:
-        loop.call_soon_threadsafe(on_stop)
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        # One that comes in the last moments must not spoil the exit status.
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-
-
-async def _start_and_live(
-    config: Config, log: Speaker, notifier: Notifier, make_runner: MakeRunner, stop_on: StopOn
-) -> int:
-    def notice(text: str) -> None:
-        log.say(core.Say(core.Level.WARNING, _as_sentence(text)))
-
-    def waiting(text: str) -> None:
-        notice(text)
-        notifier.status(text)
-
-    StateFile.open(config.state_dir, config.service, config.local, config.member)
-    if config.witness:
-        from ha_heartbeat.shell.witness import check_url
-
-        check_url(config.witness, config.service)  # before the port is waited for
-    if config.vip and (problem := await asyncio.to_thread(objection, config)):
-        raise StartError(problem)
-    peers = await resolve_now(*config.remote) if config.remote else []
-    sockets = await bind(config.local, wait_s=config.wait_for_serversocket_s, on_waiting=waiting)
-    try:
-        for peer in peers:
-            if trap := explain_loopback(config.local, sockets, str(peer.sockaddr[0])):
-                raise StartError(trap)
-        # Again: the member that held the port until now may have written to it.
-        state = StateFile.open(config.state_dir, config.service, config.local, config.member)
-        member = Member(config, log, state, notice, notifier)
-        return await member.live(sockets, make_runner, stop_on)
-    finally:
-        for sock in sockets:
-            sock.close()
+STARTS_AT_ONCE: Final = 8
+"""How many services get ready side by side."""
 
 
 class Member:
@@ -146,435 +53,291 @@ class Member:
 
     def __init__(
         self,
-        config: Config,
+        plan: Plan,
         log: Speaker,
-        state: StateFile,
         notice: Callable[[str], None],
         notifier: Notifier,
+        reread: Reread | None,
+        sockets: list[socket.socket],
+        make_runner: MakeRunner,
     ) -> None:
-        self._config = config
+        self.plan = plan
+        self.services: dict[str, Service] = {}
+        self.notice = notice
         self._log = log
-        self._notice = notice
         self._notifier = notifier
-        self._core = Core(config.settings())
-        self._disk = Disk(state, notice)
-        self._incarnation = os.urandom(8).hex()
-        self._lease_ns = (0, 0)
-        self._evidence: core.Evidence | None = None  # of the takeover that is being logged
-        self._runs = RunNames()
-        self._vips = VipLog(config.vip, log.say)
-        self._directory = directory_of(config.state_dir, config.service, config.local)
+        self._sockets = sockets
+        self._is_shared = reread is not None
+        self._beat = Beat(lambda: notifier.half_s, in_step=self._is_shared)
+        self._writer = ThreadPoolExecutor(1, "disk") if self._is_shared else None
+        only = "" if self._is_shared else plan.services[0].service
+        directory = directory_of(plan.state_dir, only, plan.local)
+        if self._is_shared:
+            make_directory(os.path.abspath(directory))
         self._recorder = Recorder(
-            self._directory, config.member, config.journal_days, config.journal_mib, notice
+            directory, plan.member, plan.journal_days, plan.journal_mib, notice
         )
-        self._output = _output_kept(config)
-        self._memory = Memory(
-            config.service,
-            config.member,
-            self._recorder.record,
-            self._output.cut if self._output is not None else None,
+        self._link = self._trunk = self._exchange = None
+        if plan.remote is not None:
+            self._make_link(plan.remote)
+        self._guardians = self._make_guardians() if self._is_shared else None
+        self._common = Common(
+            trunk=self._trunk,
+            beat=self._beat,
+            recorder=self._recorder,
+            writer=self._writer,
+            guardians=self._guardians,
+            make_runner=make_runner,
+            listeners=tuple(sock.fileno() for sock in sockets),
+            on_role=self._show_role,
+            on_exit=self._look_for_end,
+            on_fault=self._fail,
         )
-        self._desk = Desk(self._core, self._memory, self._recorder, self.tell, config.vip)
-        self._control = Control(self._directory, self._desk.handlers)
-        self._timer: asyncio.TimerHandle | None = None
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._fence = ShellCommand(config, config.fence, FENCE_LIMIT_S, self._fence_ended)
-        self._check = ShellCommand(
-            config, config.check, config.check_timeout_s, self._check_ended, quiet=True
+        self._is_stopping = False
+        self._reload = Reload(self, reread) if reread is not None else None
+        self._counter = Counter(self.services, self._reload) if self._reload else None
+        handlers = self._counter.handlers if self._counter is not None else {}
+        self._control = Control(directory, handlers)
+
+    _link: Link | None
+    _trunk: Trunk | None
+    _exchange: Exchange | None
+
+    def _make_guardians(self) -> Guardians:
+        from ha_heartbeat.shell.guardians import Guardians  # for those who have many
+
+        listeners = [sock.fileno() for sock in self._sockets]
+        return Guardians(listeners=listeners, spare=self._bystanders)
+
+    def _make_link(self, peer: Address) -> None:
+        plan = self.plan
+        self._trunk = trunk = Trunk(
+            str(peer),
+            is_shared=self._is_shared,
+            on_notice=self.notice,
+            on_live=lambda link: exchange.answered(link),
+            on_gone=lambda conn: exchange.gone(conn),
+            on_other_question=lambda conn, other: exchange.hear_question(conn, other),
+            on_other_answer=lambda link, other: exchange.hear_answer(link, other),
         )
-        # Without a peer the port is a lock and nothing more: nobody is answered on it.
-        self._link = self._make_link(config.remote) if config.remote else None
-        self._exchange = self._make_exchange(self._link) if self._link is not None else None
-        self._witness = self._make_witness() if config.witness else None
-        self._guardian: Runner
-
-    def _make_witness(self) -> Witness:
-        from ha_heartbeat.shell.witness import Witness  # its weight is for those who use it
-
-        config = self._config
-        return Witness(config.witness, config.service, config.interval_test_s, self.tell)
-
-    def _make_exchange(self, link: Link) -> Exchange:
-        return Exchange(self._recorder, link.send_line, link.answer_line)
-
-    def _hear_other_question(self, conn: int, other: UnknownTypeError) -> None:
-        if self._exchange is not None:
-            self._exchange.hear_question(conn, other)
-
-    def _hear_other_answer(self, link: int, other: UnknownTypeError) -> None:
-        if self._exchange is not None:
-            self._exchange.hear_answer(link, other)
-
-    def _make_link(self, peer: Address) -> Link:
-        config = self._config
-        return Link(
-            local=config.local,
+        self._link = link = Link(
+            local=plan.local,
             peer=peer,
-            service=config.service,
-            incarnation=self._incarnation,
-            on_event=self._hear_link,
-            on_notice=self._notice,
-            connect_timeout_s=config.interval_test_s,
-            on_other_question=self._hear_other_question,
-            on_other_answer=self._hear_other_answer,
+            on_event=trunk.hear,
+            on_notice=self.notice,
+            connect_timeout_s=max(config.interval_test_s for config in plan.services),
+            on_other_question=trunk.hear_question,
+            on_other_answer=trunk.hear_answer,
+            on_stranger=trunk.hear_stranger,
+            on_unknown=trunk.unknown,
+            on_stranger_gone=trunk.forget_stranger,
         )
+        trunk.ride(link)
+        self._exchange = exchange = Exchange(self._recorder, link.send_line, link.answer_line)
 
-    async def live(
-        self, sockets: list[socket.socket], make_runner: MakeRunner, stop_on: StopOn
-    ) -> int:
-        """Start with these listening sockets, live, and end in good order; the exit status."""
-        if self._output is not None:
-            make_runner = self._output.make_guardian
-        self._guardian = make_runner(
-            listeners=[sock.fileno() for sock in sockets],
-            stop_timeout_s=self._config.stop_timeout_s,
-            margin_s=kill_margin_s(self._core.state.settings.lease_s),
-            on_event=self._hear_guardian,
-            spare=lambda: (*self._fence.pids(), *self._check.pids()),
-        )
-        undo, steps = self._undo(), self._config.steps
-        if undo is not None or steps:
-            self._own_guardian.arm(undo, needs_set_up=bool(steps), vips=self._config.vip)
-        try:
-            await self._guardian.start()
-        except GuardianError as error:
-            raise StartError(str(error)) from error
-        self._log.say(core.Say(core.Level.INFO, _greeting(self._config)))
-        try:
-            if problem := await self._control.open():
-                self._notice(problem)
-        except asyncio.CancelledError:
-            await self._control.close()
-            await self._guardian.end()
-            raise
-        self._recorder.start(self._memory.recall)
-        with stop_on(lambda: self.tell(core.StopRequested())):
+    # -- its life ----------------------------------------------------------------------------------
+
+    async def live(self, states: Mapping[str, StateFile], stop_on: StopOn) -> int:
+        """Start, live, and end in good order; the exit status. Raises StartError."""
+        for config in self.plan.services:
+            self.services[config.service] = self.make(config, states[config.service])
+        await self._prepare()
+        self._log.say(core.Say(core.Level.INFO, _greeting(self.plan, self._is_shared)))
+        await self._open_control()
+        self._recorder.start(self._recalls())
+        with stop_on(self._stop), self._on_hangup():
             if self._link is not None:
-                self._link.serve(sockets)
+                self._link.serve(self._sockets)
             self._notifier.status(core.Phase.LOOKING.value)
-            former = self._disk.begin(self._incarnation)
-            self.tell(core.Started(self._incarnation, *self._disk.epochs, self._disk.hold, former))
-            self._notifier.ready(self._is_well)
+            for service in [*self.services.values()]:
+                self.begin(service)
+            self._notifier.ready(self._beat.is_well)
             try:
                 return await self._end
             finally:
                 await self._leave()
 
+    async def _prepare(self) -> None:
+        """Get all services ready, some at a time. Raises StartError."""
+        if self._guardians is not None:
+            try:
+                await self._guardians.start()
+            except GuardianError as error:
+                raise StartError(str(error)) from error
+        limit = asyncio.Semaphore(STARTS_AT_ONCE)
+
+        async def prepare(service: Service) -> None:
+            async with limit:
+                await service.prepare()
+
+        starting = [asyncio.ensure_future(prepare(s)) for s in self.services.values()]
+        try:
+            await asyncio.gather(*starting)
+        except BaseException:
+            for task in starting:
+                task.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
+            raise
+
+    async def _open_control(self) -> None:
+        if self._counter is None:
+            (only,) = self.services.values()
+            self._control.handlers.update(only.desk.handlers)
+        try:
+            if problem := await self._control.open():
+                self.notice(problem)
+        except asyncio.CancelledError:
+            await self._control.close()
+            await self._end_runs()
+            raise
+
+    async def _end_runs(self) -> None:
+        await asyncio.gather(*(service.end_runs() for service in self.services.values()))
+        if self._guardians is not None:
+            await self._guardians.end()
+
     async def _leave(self) -> None:
         """Say what is left to say, then let go of the port."""
         self._notifier.stopping()
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._reload is not None:
+            await self._reload.close(at_once=not self._is_stopping)
+        services = [*self.services.values()]
         if self._exchange is not None:
             self._exchange.close()
+        if self._trunk is not None:
+            self._trunk.close()
         if self._link is not None:
             await self._link.close()
-        if self._witness is not None:
-            await self._witness.close()
-        await self._guardian.end()
+        await self._end_runs()
         if self._link is not None:
             self._link.close_listeners()
-        self._fence.close()
-        self._check.close()
-        self._memory.flush()
-        if self._output is not None:
-            self._output.close()
+        for service in services:
+            service.end_commands()
         await self._control.close()
         await self._recorder.close()
-        await self._disk.close()
+        for service in services:
+            await service.close()
+        if self._writer is not None:
+            with ThreadPoolExecutor(1) as thread:
+                await aside(thread, self._writer.shutdown)
         self._log.flush()
+
+    # -- services ----------------------------------------------------------------------------------
+
+    def make(self, config: Config, state: StateFile) -> Service:
+        """A service of this member, not yet prepared. Raises StartError."""
+        log, notice = self._log, self.notice
+        if self._is_shared and isinstance(log, Log):
+            log = voice = log.voice(config.service)
+
+            def notice(text: str) -> None:
+                voice.say(core.Say(core.Level.WARNING, as_sentence(text)))
+
+        return Service(config, log, state, notice, self._common)
+
+    def begin(self, service: Service) -> None:
+        """Let a service that is prepared begin."""
+        if self._is_shared:
+            self._recorder.recall(service.config.service, service.memory.recall)
+        service.start()
+
+    async def remove(self, name: str) -> None:
+        """Stop one service in good order, while the others go on."""
+        service = self.services[name]
+        await service.leave()
+        service.unplug()
+        await service.end_runs()
+        service.end_commands()
+        await service.close()
+        del self.services[name]
+
+    async def remove_unbegun(self, name: str) -> None:
+        """Let go of a service that is prepared and has not begun: the member ends."""
+        service = self.services.pop(name)
+        await service.end_runs()
+        service.end_commands()
+        await service.close()
+
+    def say(self, text: str) -> None:
+        """A line of the log that is about the member."""
+        self._log.say(core.Say(core.Level.INFO, text))
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it was told to stop, or has to."""
+        return self._is_stopping or self._end.done()
+
+    def _recalls(self) -> Callable[..., None]:
+        if self._is_shared:
+            return lambda change, run: None  # each service asks for its own
+        (only,) = self.services.values()
+        return only.memory.recall
+
+    def _bystanders(self) -> Collection[int]:
+        """What lives on when a guardian or their keeper is lost."""
+        return [pid for service in self.services.values() for pid in service.bystanders]
 
     # -- what happens ------------------------------------------------------------------------------
 
-    def tell(self, event: core.Event) -> None:
-        """Give the core an event, and do what it asks for.
+    def _stop(self) -> None:
+        self._is_stopping = True
+        for service in [*self.services.values()]:
+            service.tell(core.StopRequested())
+        self._look_for_end()
 
-        A fault in here ends the member: its guardian then ends the command, and the peer takes over
-        on the refusal, which is safer than a member that is half alive.
-        """
-        if self._end.done():
+    def _look_for_end(self) -> None:
+        """A member ends with its last service, if it was told to, or carries that one only."""
+        wanted = self._is_stopping or not self._is_shared
+        if not wanted or self._end.done():
             return
-        try:
-            now, wall = now_s(), time.time()
-            effects = self._core.step(event, now, _chance())
-            self._evidence = None
-            for effect in effects:
-                DO[type(effect)](self, effect)
-            self._memory.note(self._core.state, event, effects, now, wall)
-            self._plan_tick()
-        except Exception as error:
-            self._end.set_exception(error)
-
-    def _plan_tick(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        delay_s = max(0.0, self._core.wake_at() - now_s())
-        if self._log.waiting or self._disk.failing:
-            delay_s = min(delay_s, RETRY_S)
-        if delay_s == float("inf"):
-            self._timer = None
-            return
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        self._log.flush()
-        self._disk.retry()
-        self.tell(core.Tick())
-
-    def _is_well(self) -> bool:
-        """Whether the core is woken when it asked to be; a loop that does not turn asks nobody."""
-        if self._timer is None:
-            return self._core.wake_at() == float("inf")
-        late_s = asyncio.get_running_loop().time() - self._timer.when()
-        return late_s < self._notifier.half_s
-
-    def _fence_ended(self, succeeded: bool, detail: str) -> None:
-        self.tell(core.FenceDone(succeeded, detail))
-
-    def _check_ended(self, succeeded: bool, detail: str) -> None:
-        self.tell(core.CheckDone(succeeded, detail))
-
-    def _hear_link(self, event: core.Event) -> None:
-        self.tell(event)
-        if self._exchange is not None:
-            if type(event) is core.Answered:
-                self._exchange.answered(event.link)
-            elif type(event) is core.InboundClosed:
-                self._exchange.gone(event.conn)
-
-    def _hear_guardian(self, event: GuardianEvent) -> None:
-        self._vips.hear(event)
-        told = _from_guardian(event, self._runs)
-        if told is not None:
-            self.tell(told)
-
-    # -- what the core asks for --------------------------------------------------------------------
-
-    def _connect(self, effect: core.Connect) -> None:
-        if self._link is not None:
-            self._link.connect(effect.link, effect.probe)
-
-    def _disconnect(self, effect: core.Disconnect) -> None:
-        if self._link is not None:
-            self._link.disconnect(effect.link)
-
-    def _send_ask(self, effect: core.SendAsk) -> None:
-        if self._link is not None:
-            self._link.send_ask(effect.link, effect.ask)
-
-    def _send_answer(self, effect: core.SendAnswer) -> None:
-        if self._link is not None:
-            self._link.send_answer(effect.conn, effect.answer)
-
-    def _start_run(self, effect: core.StartRun) -> None:
-        self._run(effect.run, effect.epoch, self._config.command)
-
-    def _start_hook(self, effect: core.StartHook) -> None:
-        if effect.is_first:
-            self._own_guardian.begin_set_up()
-        if effect.step == core.VIP:
-            command = taking(self._config.vip, self._lease_ns[1])
-            self._run(effect.run, effect.epoch, command)
-            self._vips.begins(self._runs.count)
-        else:
-            self._run(effect.run, effect.epoch, (self._config.on_worker,))
-
-    @property
-    def _own_guardian(self) -> Guardian:
-        """The guardian of a command; an application has no hooks, and its runs have no limit."""
-        assert isinstance(self._guardian, Guardian)
-        return self._guardian
-
-    def _run(self, name: str, epoch: int, command: tuple[str, ...]) -> None:
-        environment = (
-            ("HA_HEARTBEAT_EPOCH", str(epoch)),
-            ("HA_HEARTBEAT_RUN", name),
-            *self._environment(),
-        )
-        shell = len(command) == 1
-        self._guardian.run(
-            protocol.Run(self._runs.number(name), *self._lease_ns, shell, command, environment)
-        )
-
-    def _environment(self) -> tuple[tuple[str, str], ...]:
-        config = self._config
-        return (
-            ("HA_HEARTBEAT_MEMBER", config.member),
-            ("HA_HEARTBEAT_PEER", str(config.remote or "")),
-            ("HA_HEARTBEAT_SERVICE", config.service),
-        )
-
-    def _undo(self) -> protocol.Undo | None:
-        """What the guardian runs at the end of a term, if anything."""
-        config = self._config
-        if not config.on_supervisor:
-            return None
-        limit_ns = round(config.hook_timeout_s * 1e9)
-        reserve_ns = round(undo_reserve_s(config.settings()) * 1e9)
-        return protocol.Undo(
-            limit_ns, reserve_ns, False, True, (config.on_supervisor,), self._environment()
-        )
-
-    def _extend_lease(self, effect: core.ExtendLease) -> None:
-        self._lease_ns = round(effect.term_at * 1e9), round(effect.kill_at * 1e9)
-        self._guardian.extend(*self._lease_ns)
-
-    def _cut_tree(self, effect: core.CutTree) -> None:
-        self._own_guardian.cut(effect.grace_s)
-
-    def _stop_tree(self, effect: core.StopTree) -> None:
-        self._guardian.stop(effect.grace_s)
-
-    def _kill_tree(self, effect: core.KillTree) -> None:
-        self._guardian.kill()
-
-    def _run_fence(self, effect: core.RunFence) -> None:
-        self._fence.run()
-
-    def _run_check(self, effect: core.RunCheck) -> None:
-        self._check.run()
-
-    def _read_witness(self, effect: core.ReadWitness) -> None:
-        if self._witness is not None:
-            self._witness.read(effect)
-
-    def _swap_witness(self, effect: core.SwapWitness) -> None:
-        if self._witness is not None:
-            self._witness.swap(effect)
-
-    def _remember(self, effect: core.Remember) -> None:
-        self._disk.remember(effect.epoch_seen, effect.epoch_reserved)
-
-    def _keep_hold(self, effect: core.KeepHold) -> None:
-        self._disk.keep_hold(effect.hold)
-
-    def _reply(self, effect: core.Replied) -> None:
-        self._desk.replied(effect)
-
-    def _record_overlap(self, effect: core.RecordOverlap) -> None:
-        self._disk.record_overlap(effect)
-
-    def _say(self, effect: core.Say) -> None:
-        if self._evidence is None:
-            self._log.say(effect)
-        else:
-            self._log.say(effect, evidence=self._evidence.value)
-
-    def _change_role(self, effect: core.RoleChanged) -> None:
-        self._log.role_changed(effect)
-        self._notifier.status(f"{effect.phase.value}, epoch {effect.epoch}")
-        self._evidence = effect.evidence
-        if effect.phase is core.Phase.WORKER:
-            self._disk.ensure(effect.epoch)
-
-    def _exit(self, effect: core.Exit) -> None:
-        if not self._end.done():
+        if all(service.has_exited for service in self.services.values()):
             self._end.set_result(0)
 
+    def _fail(self, error: Exception) -> None:
+        if not self._end.done():
+            self._end.set_exception(error)
 
-DO: Final[dict[type, Callable[[Member, Any], None]]] = {
-    core.Connect: Member._connect,
-    core.Disconnect: Member._disconnect,
-    core.SendAsk: Member._send_ask,
-    core.SendAnswer: Member._send_answer,
-    core.StartRun: Member._start_run,
-    core.StartHook: Member._start_hook,
-    core.CutTree: Member._cut_tree,
-    core.ExtendLease: Member._extend_lease,
-    core.StopTree: Member._stop_tree,
-    core.KillTree: Member._kill_tree,
-    core.RunFence: Member._run_fence,
-    core.RunCheck: Member._run_check,
-    core.ReadWitness: Member._read_witness,
-    core.SwapWitness: Member._swap_witness,
-    core.Remember: Member._remember,
-    core.KeepHold: Member._keep_hold,
-    core.Replied: Member._reply,
-    core.RecordOverlap: Member._record_overlap,
-    core.Say: Member._say,
-    core.RoleChanged: Member._change_role,
-    core.Exit: Member._exit,
-}
+    def _show_role(self, changed: core.RoleChanged) -> None:
+        if not self._is_shared:
+            self._notifier.status(f"{changed.phase.value}, epoch {changed.epoch}")
+            return
+        workers = sum(
+            service.core.state.phase is core.Phase.WORKER for service in self.services.values()
+        )
+        self._notifier.status(f"worker of {workers} of {len(self.services)} services")
 
-
-class RunNames:
-    """The guardian counts runs, the core names them."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.latest = ""
-
-    def number(self, name: str) -> int:
-        """The number of a new run."""
-        self.count += 1
-        self.latest = name
-        return self.count
-
-    def name(self, number: int) -> str:
-        """Its name; "" for one that is not the latest: the core has done with it."""
-        return self.latest if number == self.count else ""
+    @contextlib.contextmanager
+    def _on_hangup(self) -> Iterator[None]:
+        """SIGHUP reads the file again; a member without one is left to the default."""
+        if sys.platform == "win32" or self._reload is None:  # there is no such signal there
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        reload = self._reload
+        signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(reload.on_signal))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-
-
-def _output_kept(config: Config) -> Output | None:
-    """What keeps the last of the runs' output, if that is wanted."""
-    if not config.journal_output_bytes:
-        return None
-    if sys.platform == "win32":
-        raise StartError("--journal-output does not work on Windows: leave it out")
-    from ha_heartbeat.shell.output import Output  # its threads are for those who use it
-
-    try:
-        output = Output(config.journal_output_bytes)
-        output.start()
-    except (OSError, RuntimeError) as error:
-        raise StartError(f"--journal-output cannot be done here: {error}") from error
-    return output
-
-
-def _greeting(config: Config) -> str:
+def _greeting(plan: Plan, is_shared: bool) -> str:
     """The first line of a member's log."""
-    peer = f"its peer is {config.remote}" if config.remote else "it has no peer"
-    judge = "the witness decides" if config.witness else f"--takeover {config.takeover.value}"
-    return f"ha-heartbeat {__version__} listens on {config.local}; {peer} ({judge})."
+    peer = f"its peer is {plan.remote}" if plan.remote else "it has no peer"
+    first = plan.services[0]
+    if is_shared:
+        names = ", ".join(config.service for config in plan.services[:10])
+        more = len(plan.services) - 10
+        judge = names + (f" and {more} more" if more > 0 else "")
+    else:
+        judge = "the witness decides" if first.witness else f"--takeover {first.takeover.value}"
+    return f"ha-heartbeat {__version__} listens on {plan.local}; {peer} ({judge})."
 
 
-def _as_sentence(text: str) -> str:
+def as_sentence(text: str) -> str:
     """The text with a full stop, and a capital letter unless it begins with a name."""
     first = text.split(" ", 1)[0]
     if first.isalpha():
         text = text[0].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _chance() -> float:
-    """A random number in [0, 1)."""
-    return int.from_bytes(os.urandom(4), "big") / 2**32
-
-
-def _from_guardian(event: GuardianEvent, runs: RunNames) -> core.Event | None:
-    """What a report of the guardian is for the core."""
-    match event:
-        case protocol.Started(run=run):
-            return core.RunStarted(runs.name(run))
-        case protocol.Failed(run=run, reason=reason, tried=tried):
-            return core.RunFailed(runs.name(run), reason, tried=bool(tried))
-        case protocol.Ended(run=run, status=status, signal=number, leftovers=leftovers):
-            return core.RunEnded(runs.name(run), status, number, leftovers)
-        case protocol.Leftovers(number=number):
-            return core.Leftovers(number)
-        case protocol.Expired(latest=latest):
-            return core.Expired(runs.name(latest))
-        case protocol.Gone():
-            return core.TreeGone()
-        case protocol.Cleared():
-            return core.TreeGone(undone=False)
-        case protocol.Undone(status=status, signal=number):
-            return core.UndoEnded(status, number)
-        case Lost(reason=reason):
-            return core.GuardianLost(reason)
-        case _:
-            return None

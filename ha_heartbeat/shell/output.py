@@ -40,6 +40,11 @@ class Output:
         (read, stdout), (also_read, stderr) = self._pipes
         return partial(Guardian, stdout=stdout, stderr=stderr, keep_open=(read, also_read))
 
+    @property
+    def streams(self) -> tuple[int, int]:
+        """The descriptors into which the runs print."""
+        return self._pipes[0][1], self._pipes[1][1]
+
     def start(self) -> None:
         """Carry on from now on. Raises RuntimeError when there is no thread to be had."""
         for (read, _), descriptor in zip(self._pipes, (1, 2), strict=True):

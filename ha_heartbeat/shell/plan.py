@@ -1,24 +1,147 @@
-"""Runs what a member was started with."""
+"""Starts a member: what must be so before it lives, and what may stop it then and later."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Collection, Iterator
+from typing import Final
 
+from ha_heartbeat.config import Config
+from ha_heartbeat.core import types as core
 from ha_heartbeat.plan import Plan
 from ha_heartbeat.shell.errors import StartError
-from ha_heartbeat.shell.member import run_member
+from ha_heartbeat.shell.guardian import Guardian
+from ha_heartbeat.shell.listen import bind, explain_loopback
+from ha_heartbeat.shell.log import Log, Speaker
+from ha_heartbeat.shell.member import Member, StopOn, as_sentence
+from ha_heartbeat.shell.notify import Notifier, take
+from ha_heartbeat.shell.reload import Reread
+from ha_heartbeat.shell.resolve import resolve_now
+from ha_heartbeat.shell.runner import MakeRunner
+from ha_heartbeat.shell.state import StateFile
+from ha_heartbeat.shell.vip import objection
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-def run_plan(plan: Plan, reread: Callable[[], Plan] | None) -> int:
+def run_plan(plan: Plan, reread: Reread | None) -> int:
     """Run a member with these services until it is told to stop; returns its exit status.
 
     reread: reads the file of the plan again and raises ConfigError; None if it has none. Raises
     StartError when it cannot start, with a sentence for the operator.
     """
-    if len(plan.services) > 1:
-        names = ", ".join(config.service for config in plan.services[:3])
-        raise StartError(
-            f"a member carries one service, and the file has {len(plan.services)} ({names}"
-            f"{', ...' if len(plan.services) > 3 else ''}); start a member with a file for each"
+    service = "" if reread is not None else plan.services[0].service
+    log = Log(plan.member, service, plan.log_format, verbose=plan.verbose)
+    return asyncio.run(live_plan(plan, log, take(os.environ), reread=reread))
+
+
+async def run_one(
+    config: Config,
+    log: Speaker,
+    notifier: Notifier,
+    *,
+    make_runner: MakeRunner = Guardian,
+    stop_on: StopOn | None = None,
+) -> int:
+    """Start a member with one service, live and end; the exit status. Raises StartError.
+
+    stop_on: has what would stop the member call something else, for as long as its context lasts;
+    by default SIGTERM and SIGINT. A stop before the member lives ends the start in good order, too.
+    """
+    return await live_plan(Plan((config,)), log, notifier, make_runner=make_runner, stop_on=stop_on)
+
+
+async def live_plan(
+    plan: Plan,
+    log: Speaker,
+    notifier: Notifier,
+    *,
+    reread: Reread | None = None,
+    make_runner: MakeRunner = Guardian,
+    stop_on: StopOn | None = None,
+) -> int:
+    """As `run_one`, with the services of a plan."""
+    stop_on = stop_on or stop_signals
+    life = _start_and_live(plan, log, notifier, reread, make_runner, stop_on)
+    starting = asyncio.ensure_future(life)
+    with stop_on(starting.cancel):
+        try:
+            return await starting
+        except asyncio.CancelledError:
+            return 0
+        finally:
+            notifier.close()
+
+
+@contextlib.contextmanager
+def stop_signals(on_stop: Callable[[], object]) -> Iterator[None]:
+    """Have SIGTERM and SIGINT call `on_stop` in the loop, and nothing once this is over."""
+    loop = asyncio.get_running_loop()
+
+    def stop(*_: object) -> None:
+        loop.call_soon_threadsafe(on_stop)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        # One that comes in the last moments must not spoil the exit status.
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+async def _start_and_live(
+    plan: Plan,
+    log: Speaker,
+    notifier: Notifier,
+    reread: Reread | None,
+    make_runner: MakeRunner,
+    stop_on: StopOn,
+) -> int:
+    def notice(text: str) -> None:
+        log.say(core.Say(core.Level.WARNING, as_sentence(text)))
+
+    def waiting(text: str) -> None:
+        notice(text)
+        notifier.status(text)
+
+    open_states(plan.services)
+    await look_at_addresses(plan.services)
+    peers = await resolve_now(*plan.remote) if plan.remote else []
+    sockets = await bind(plan.local, wait_s=plan.wait_for_serversocket_s, on_waiting=waiting)
+    try:
+        for peer in peers:
+            if trap := explain_loopback(plan.local, sockets, str(peer.sockaddr[0])):
+                raise StartError(trap)
+        # Again: the member that held the port until now may have written to it.
+        states = open_states(plan.services)
+        member = Member(plan, log, notice, notifier, reread, sockets, make_runner)
+        return await member.live(states, stop_on)
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def open_states(configs: Collection[Config]) -> dict[str, StateFile]:
+    """The state files of these services, and their witnesses looked at. Raises StartError."""
+    states = {}
+    for config in configs:
+        states[config.service] = StateFile.open(
+            config.state_dir, config.service, config.local, config.member
         )
-    return run_member(plan.services[0])
+        if config.witness:
+            from ha_heartbeat.shell.witness import check_url
+
+            check_url(config.witness, config.service)  # before the port is waited for
+    return states
+
+
+async def look_at_addresses(configs: Collection[Config]) -> None:
+    """Raises StartError if one of these services cannot have its virtual addresses here."""
+    for config in configs:
+        if config.vip and (problem := await asyncio.to_thread(objection, config)):
+            raise StartError(problem)

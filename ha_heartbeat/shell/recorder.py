@@ -64,7 +64,7 @@ class Recorder:
         self._recall: Recall = lambda change, run: None
         self.problem = ""
         self.lost = 0
-        self.peer_run: Run | None = None
+        self.peer_runs: dict[str, Run] = {}  # by service: the latest that the peer made
 
     def start(self, recall: Recall) -> None:
         """Begin; `recall` is told in the loop what the journal knows of an earlier life."""
@@ -74,6 +74,19 @@ class Recorder:
         except RuntimeError as error:  # a host out of processes gives no thread either
             self.problem = f"the journal is not written: {error}"
             self._on_notice(self.problem)
+
+    def recall(self, service: str, recall: Recall) -> None:
+        """Tell, in the loop, what the journal knows of an earlier life of one of many services."""
+
+        def find(journal: Journal) -> None:
+            change = journal.last_change(self._member, service)
+            run = journal.last_run(self._member, service)
+            peers = journal.last_run_elsewhere(self._member, service)
+            if peers is not None:
+                self.peer_runs.setdefault(service, peers)
+            self._tell(recall, change, run)
+
+        self._inbox.put(find)
 
     def record(self, entry: Entry) -> None:
         """Write this, soon."""
@@ -267,15 +280,18 @@ class Recorder:
 
     def _find_peer_run(self, journal: Journal) -> None:
         found = journal.select("run", "member <> ?", (self._member,), "started DESC", 1)
-        self.peer_run = found[0] if found and isinstance(found[0], Run) else None
+        for run in found:
+            if isinstance(run, Run):
+                self.peer_runs[run.service] = run
 
     def _note_peer_runs(self, batch: Batch) -> None:
         for table, _key, _seq, *values in batch.rows:
             run = Run(*values) if table == "run" else None
             if run is None or run.member == self._member:
                 continue
-            if self.peer_run is None or run.started >= self.peer_run.started:
-                self.peer_run = run
+            known = self.peer_runs.get(run.service)
+            if known is None or run.started >= known.started:
+                self.peer_runs[run.service] = run
 
 
 def _time_of(entry: Entry) -> float:

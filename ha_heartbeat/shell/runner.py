@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from ha_heartbeat.guardian.protocol import Run
+from ha_heartbeat.guardian.protocol import Run, Undo
 from ha_heartbeat.shell.guardian import Event
 
 
@@ -29,6 +29,20 @@ class Runner(Protocol):
 
     async def end(self) -> None:
         """Return when nothing is left."""
+
+
+@runtime_checkable
+class CommandRunner(Runner, Protocol):
+    """One whose runs are commands, with hooks around them. See `Guardian`."""
+
+    def arm(self, undo: Undo | None, *, needs_set_up: bool, vips: Sequence[str] = ()) -> None:
+        """What is done when a tree has ended for good; to be called before the start."""
+
+    def begin_set_up(self) -> None:
+        """The runs to come set up what the others need."""
+
+    def cut(self, grace_s: float) -> None:
+        """As stop, but nothing is undone; answered by Cleared, or by Lost."""
 
 
 class MakeRunner(Protocol):

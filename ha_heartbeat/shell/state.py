@@ -210,6 +210,17 @@ class StateFile:
         return (json.dumps(body, indent=2) + "\n").encode("ascii")
 
 
+def make_directory(where: str) -> None:
+    """Make a directory for a member's own files. Raises StateError."""
+    try:
+        _make_directories(where)
+    except OSError as error:
+        raise StateError(
+            f"the directory {where} cannot be made: {_why(error)}; "
+            "make it, or give another directory with --state-dir"
+        ) from error
+
+
 def directory_of(directory: str, service: str, local: Address) -> str:
     """The directory below `directory` that belongs to one service and local address."""
     return os.path.join(directory, places.directory_name(service, local.host, local.port))

@@ -96,9 +96,9 @@ class Member:
         self.process.communicate()
 
 
-@pytest.fixture
+@pytest.fixture(params=["linux", "many"])
 def member(mark: str, request: pytest.FixtureRequest) -> Iterator[Member]:
-    made = Member(getattr(request, "param", "linux"))
+    made = Member(request.param)
     yield made
     made.close()
 
@@ -121,13 +121,13 @@ def await_refusal(port: int, *tree: int) -> None:
     wait_for(free)
 
 
-@pytest.mark.parametrize("member", variants(), indirect=True)
+@pytest.mark.parametrize("member", [*variants(), "many"], indirect=True)
 def test_an_idle_member_killed_frees_its_port(member: Member) -> None:
     kill(member.pid)
     await_refusal(member.port, member.guardian)
 
 
-@pytest.mark.parametrize("member", variants(), indirect=True)
+@pytest.mark.parametrize("member", [*variants(), "many"], indirect=True)
 def test_a_member_killed_takes_its_run_along(member: Member) -> None:
     pid = member.run(order((sys.executable, "-c", SLOW_TO_STOP)))
     kill(member.pid)
@@ -275,7 +275,7 @@ def test_all_stand_still_and_the_kernel_ends_the_run(member: Member) -> None:
     assert "deadline" in lost(member)
 
 
-@pytest.mark.parametrize("member", variants(), indirect=True)
+@pytest.mark.parametrize("member", [*variants(), "many"], indirect=True)
 def test_a_stopped_member_has_no_tree_after_its_lease(member: Member) -> None:
     times = lease(0.4, 0.8)
     pid = member.run(shell("trap '' TERM; exec sleep 600", **times))

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from ha_heartbeat.shell.member import Member
-from ha_heartbeat.shell.notify import Notifier
+from ha_heartbeat.shell.beat import Beat
 from tests.member.rig import Rig, send, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
@@ -116,25 +115,33 @@ def test_a_core_that_is_not_woken_gives_no_sign() -> None:
 
     class Asleep:
         due_s = float("inf")
+        planned_s = float("inf")
+
+        @property
+        def core(self) -> Asleep:
+            return self
+
+        def limit_s(self) -> float:
+            return float("inf")
 
         def wake_at(self) -> float:
             return self.due_s
 
     async def scene() -> list[bool]:
-        member: Any = object.__new__(Member)
-        member._core, member._notifier = Asleep(), Notifier("@nobody", 0.2)
+        sleeper: Any = Asleep()
+        beat = Beat(lambda: 0.1, in_step=False)
+        beat.plan(sleeper)
         loop = asyncio.get_running_loop()
         said = []
-        member._timer = None
-        said.append(member._is_well())  # it waits for nothing
+        said.append(beat.is_well())  # it waits for nothing
         Asleep.due_s = 1.0
-        said.append(member._is_well())  # it waits, and nobody will come
-        member._timer = loop.call_later(1000, list)
-        said.append(member._is_well())
-        member._timer.cancel()
-        member._timer = loop.call_at(loop.time() - 1, list)
-        said.append(member._is_well())
-        member._timer.cancel()
+        said.append(beat.is_well())  # it waits, and nobody will come
+        beat._timer = loop.call_later(1000, list)
+        said.append(beat.is_well())
+        beat._timer.cancel()
+        beat._timer = loop.call_at(loop.time() - 1, list)
+        said.append(beat.is_well())
+        beat._timer.cancel()
         return said
 
     assert asyncio.run(scene()) == [True, False, True, False]
