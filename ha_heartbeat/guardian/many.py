@@ -6,8 +6,8 @@ the kind is left is the member told of the guardians that were lost. A guardian 
 deadline pass has its descendants killed, and no other's. The deadlines stand in shared memory.
 
 The member asks in packets of words, with descriptors beside them; numbers are the member's:
-`open NUMBER STOP_TIMEOUT_NS MARGIN_NS [ADDRESS...]` with control channel, standard output and error, and
-`kill NUMBER`, `ping N`. It is told `opened NUMBER PID`, `failed NUMBER REASON`,
+`open NUMBER STOP_TIMEOUT_NS MARGIN_NS [ADDRESS...]` with control channel, standard output and
+error, `kill NUMBER`, `ping N`. It is told `opened NUMBER PID`, `failed NUMBER REASON`,
 `ended NUMBER EXIT_CODE` (negative: that signal) and `pong N`. When the member is gone, the keeper
 ends after the last guardian.
 """
