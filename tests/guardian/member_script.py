@@ -20,7 +20,6 @@ from ha_heartbeat.shell.guardian import Event, Guardian
 from ha_heartbeat.shell.guardians import Guardians, LazyGuardian
 from tests.guardian.rig import listen
 
-
 KEPT: list[object] = []
 
 

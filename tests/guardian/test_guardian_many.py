@@ -1,4 +1,4 @@
-"""Many guardians of one keeper: each has its own tree, and what strikes one is no other's affair."""
+"""Many guardians of one keeper: each has a tree, and what strikes one is no other's affair."""
 
 from __future__ import annotations
 
