@@ -8,7 +8,8 @@ deadline pass has its descendants killed, and no other's. The deadlines stand in
 The member asks in packets of words, with descriptors beside them; numbers are the member's:
 `open NUMBER STOP_TIMEOUT_NS MARGIN_NS` with control channel, standard output and error,
 `kill NUMBER`, and `ping N`. It is told `opened NUMBER PID`, `failed NUMBER REASON`,
-`ended NUMBER EXIT_CODE` (negative: that signal) and `pong N`. When the member is gone, the keeper ends after the last guardian.
+`ended NUMBER EXIT_CODE` (negative: that signal) and `pong N`. When the member is gone, the
+keeper ends after the last guardian.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The guardians of a member with many services: one keeper, and one guardian a service that runs.
 
-On Linux a guardian is a fork of the keeper (`guardian.many`), made when its service is first told to
-run something, and ended again when nothing of it is here. Elsewhere it is a process of its own.
+On Linux a guardian is a fork of the keeper (`guardian.many`), made when its service is first told
+to run something, and ended again when nothing of it is here. Elsewhere it is a process of its own.
 """
 
 from __future__ import annotations

@@ -87,7 +87,6 @@ class Keeper:
 
     async def start(self) -> None:
         """Have one. Raises OSError."""
-        assert sys.platform == "linux"
         loop = asyncio.get_running_loop()
         if self._requests is None:
             await asyncio.sleep(max(0.0, self._started_s + handle.RETRY_S - loop.time()))
@@ -98,8 +97,7 @@ class Keeper:
             if self._process is not None:  # before anybody else can take its exit status
                 with ThreadPoolExecutor(1) as thread:
                     await aside(thread, _await_exit, self._process)
-            become_subreaper()
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours, theirs = _channel()
             try:
                 with theirs, ThreadPoolExecutor(1) as thread:
                     self._process = await aside(thread, self._spawn, theirs)
@@ -205,7 +203,6 @@ class Keeper:
 
     async def _clear(self, process: subprocess.Popen[bytes]) -> int | None:
         """Kill what the lost keeper left to this process, but guardians that end by themselves."""
-        assert sys.platform == "linux"
         pause_s = _FIRST_PAUSE_S
         with ThreadPoolExecutor(1) as thread:
             await aside(thread, _await_exit, process)
@@ -215,7 +212,7 @@ class Keeper:
                     spared |= {f.pid for f in self._forks.values() if not f.hung_up}
                     if self._process is not None and self._process.returncode is None:
                         spared.add(self._process.pid)
-                    if not await aside(thread, sweep.strike_orphans, spared):
+                    if not await aside(thread, _strike, spared):
                         break
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LAST_PAUSE_S)
@@ -228,14 +225,13 @@ class Keeper:
         self._flush()
 
     def _flush(self) -> None:
-        assert sys.platform == "linux"
         if (requests := self._requests) is None:
             return
         loop = asyncio.get_running_loop()
         while self._unsent:
             words, fds = self._unsent[0]
             try:
-                socket.send_fds(requests, [words], fds) if fds else requests.send(words)
+                _send(requests, words, fds)
             except BlockingIOError:
                 loop.add_writer(requests, self._flush)
                 return
@@ -299,3 +295,22 @@ def _await_exit(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _channel() -> tuple[socket.socket, socket.socket]:
+    """Of packets; and this process is the one to which orphans come. Raises OSError."""
+    if sys.platform == "linux":
+        become_subreaper()
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    raise OSError("a keeper of many guardians needs Linux")
+
+
+def _strike(spared: Collection[int]) -> bool:
+    return sys.platform == "linux" and sweep.strike_orphans(spared)
+
+
+def _send(requests: socket.socket, words: bytes, fds: Sequence[int]) -> None:
+    if sys.platform == "linux" and fds:
+        socket.send_fds(requests, [words], fds)
+    else:
+        requests.send(words)
