@@ -4,7 +4,8 @@ When the guardian is lost, by a kill -9 or for want of memory, this first kills 
 of its tree is left, then says so, then starts another. Nothing here blocks the event loop, and
 nothing decides when a run is due or a lease is over.
 
-A process has one handle: what the guardian of another would leave behind looks like its own.
+Without a `Keeper` that they share, a process has one handle: what the guardian of another would
+leave behind looks like its own.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from ha_heartbeat.shell.aside import aside
 from ha_heartbeat.shell.overdue import Overdue
 
 if TYPE_CHECKING:
-    from ha_heartbeat.shell.guardians import Keeper
+    from ha_heartbeat.shell.keeper import Keeper
 if sys.platform == "linux":
     from ha_heartbeat.guardian import cgroup, sweep
     from ha_heartbeat.guardian.linux import become_subreaper

@@ -66,7 +66,7 @@ def test_a_guardian_has_nothing_heavy_loaded(rig: Callable[..., Rig]) -> None:
 @pytest.mark.parametrize(
     "name",
     [*("addresses", "cgroup", "clock", "keeper", "launch", "light", "linux", "main"),
-     *("posix", "protocol", "sweep", "tree", "windows")],
+     *("many", "posix", "protocol", "sweep", "tree", "windows")],
 )  # fmt: skip
 def test_every_module_can_be_imported_here(name: str) -> None:
     assert importlib.import_module(f"ha_heartbeat.guardian.{name}").__doc__
