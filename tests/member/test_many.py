@@ -55,7 +55,8 @@ class Many:
         log = self.rig.place / f"{life}-m{number}.log"
         arguments = ["--config", str(self.file(number))]
         mark = f"{self.rig.word}-{life}."
-        self.rig.members.append(Member(mark, f"m{number}", arguments, log, self.rig.program))
+        words = [sys.executable, "-S", "-E", str(self.rig.program), *arguments]
+        self.rig.members.append(Member(mark, f"m{number}", words, log))
         return self.rig.members[-1]
 
     def runs(self, service: str) -> list[history.Run]:
