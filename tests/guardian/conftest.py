@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from ha_heartbeat.guardian.linux import PR_SET_CHILD_SUBREAPER
 from tests.guardian.rig import MARK, Rig, marked, settle, variants
 
 
@@ -19,6 +21,16 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     left = settle(word)
     assert not left, f"processes were left behind: {left}"
     assert not marked(word)
+
+
+@pytest.fixture
+def no_subreaper() -> Iterator[None]:
+    """What a handle makes of its process must not outlast the test: nobody here reaps orphans."""
+    yield
+    if sys.platform == "linux":
+        from ha_heartbeat.guardian.linux import prctl
+
+        prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
 @pytest.fixture(params=variants())

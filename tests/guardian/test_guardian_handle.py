@@ -10,14 +10,13 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from ha_heartbeat.guardian.linux import PR_SET_CHILD_SUBREAPER, prctl
 from ha_heartbeat.guardian.protocol import (
     Ended,
     Expired,
@@ -47,17 +46,9 @@ from tests.guardian.rig import (
 
 pytestmark = [
     pytest.mark.skipif(not variants(), reason="written for Windows, and not run there yet"),
-    pytest.mark.usefixtures("mark"),
+    pytest.mark.usefixtures("mark", "no_subreaper"),
 ]
 T = TypeVar("T")
-
-
-@pytest.fixture(autouse=True)
-def _no_subreaper() -> Iterator[None]:
-    """What a handle makes of its process must not outlast the test: nobody here reaps orphans."""
-    yield
-    if sys.platform == "linux":
-        prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
 class Member:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from ha_heartbeat.guardian.linux import PR_SET_CHILD_SUBREAPER, prctl
 from ha_heartbeat.guardian.protocol import Cleared, Ended, Gone, Leftovers, Ready, Started
 from ha_heartbeat.shell import guardians as module
 from ha_heartbeat.shell.guardian import Event, Lost
@@ -29,15 +27,8 @@ from tests.guardian.rig import (
     shell,
 )
 
-pytestmark = [linux_only, pytest.mark.usefixtures("mark")]
+pytestmark = [linux_only, pytest.mark.usefixtures("mark", "no_subreaper")]
 T = TypeVar("T")
-
-
-@pytest.fixture(autouse=True)
-def _no_subreaper() -> Iterator[None]:
-    yield
-    if sys.platform == "linux":
-        prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
 class Service:

@@ -59,6 +59,14 @@ class Scene:
         channel.on_event = lambda event: self.heard.append((name, event))
         return channel
 
+    async def connect_both(self) -> None:
+        """Both services have asked for a connection, and have it."""
+        for channel in (self.a, self.b):
+            channel.connect(1, False)
+        await self.turn()
+        self.tell(Connected)
+        await self.turn()
+
     async def turn(self) -> list[tuple[str, Event]]:
         """What was heard once all that is due was done."""
         for _ in range(3):
@@ -187,11 +195,7 @@ def test_unanswered_on_a_connection_that_answers_others() -> None:
 
     async def scene() -> None:
         s = Scene()
-        for channel in (s.a, s.b):
-            channel.connect(1, False)
-        await s.turn()
-        s.tell(Connected)
-        await s.turn()
+        await s.connect_both()
         s.a.send_ask(1, ask(service="a"))
         s.b.send_ask(1, ask(service="b"))
         s.tell(Answered, Answer(1, "life-a", view(), False, False, ""))
@@ -206,11 +210,7 @@ def test_unanswered_on_a_connection_that_answers_others() -> None:
 def test_nothing_heard_since_somebody_asked_is_a_new_connection_for_all() -> None:
     async def scene() -> None:
         s = Scene()
-        for channel in (s.a, s.b):
-            channel.connect(1, False)
-        await s.turn()
-        s.tell(Connected)
-        await s.turn()
+        await s.connect_both()
         s.a.send_ask(1, ask(service="a"))
         s.a.connect(2, False)
         heard = await s.turn()
@@ -226,11 +226,7 @@ def test_nothing_heard_since_somebody_asked_is_a_new_connection_for_all() -> Non
 def test_the_end_of_the_connection_is_told_to_all_on_it() -> None:
     async def scene() -> None:
         s = Scene()
-        for channel in (s.a, s.b):
-            channel.connect(1, False)
-        await s.turn()
-        s.tell(Connected)
-        await s.turn()
+        await s.connect_both()
         s.tell(LinkBroken, "why")
         assert await s.turn() == [("a", LinkBroken(1, "why")), ("b", LinkBroken(1, "why"))]
         s.a.connect(2, True)
