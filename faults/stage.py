@@ -183,9 +183,12 @@ class Stage:
     def settle(self, limit_s: float) -> str:
         """Bring up what is down, and wait; the worker's host, or "" if it takes too long.
 
-        It has to stay so for a moment: members that have just woken up do not know of it yet.
+        It has to stay so for a moment: members that have just woken up do not know of it yet. And
+        where a command comes and goes, until the next run: the last one says nothing of now.
         """
         stays_s = max(STAYS_S, self.chapter.interval_s / 2)
+        if self.chapter.command == "batch":
+            stays_s = max(stays_s, self.chapter.every_s + TICKING_NS / 1e9)
         found, since_s = "", time.monotonic()
 
         def look() -> bool:
