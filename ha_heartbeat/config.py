@@ -94,6 +94,7 @@ class Config:
 
     local: Address = Address("localhost", 22221)
     remote: Address | None = Address("localhost", 22222)
+    links: tuple[Address, ...] = ()
     interval_test_s: float = 10.0
     check_count: int = 3
     interval_commands_s: float = 30.0
@@ -134,6 +135,12 @@ class Config:
                 f"the local and the remote address are both {self.local}; "
                 "give the peer's own address with -r/--remote"
             )
+        for link in self.links:
+            if link in (self.local, self.remote):
+                whose = "the local address" if link == self.local else "what --remote says already"
+                raise ConfigError(
+                    f"--links: {link} is {whose}; give another address of the peer, or leave it out"
+                )
         if not self.command or not self.command[0].strip():
             raise ConfigError(
                 "the command is missing; give it after the options, "
@@ -274,11 +281,11 @@ def _let_the_witness_decide(given: Mapping[str, Given], values: dict[str, Any]) 
     if "remote" in values:
         return
     values["remote"] = None
-    for name in ("fallback", "fence"):
+    for name in ("fallback", "fence", "links"):
         if values.get(name):
             raise ConfigError(
-                f"{given[name].source}: without -r/--remote there is no peer to prefer or to "
-                "fence; name the peer, or leave this option out"
+                f"{given[name].source}: without -r/--remote there is no peer that this "
+                "could be about; name the peer, or leave this option out"
             )
 
 
@@ -467,6 +474,12 @@ def _shell_command(meaning: str) -> Callable[[Given], str]:
     return read
 
 
+def _read_links(given: Given) -> tuple[Address, ...]:
+    """Read HOST:PORT, or several with commas between."""
+    words = [Given(word, given.source) for word in given.text.split(",")]
+    return tuple(dict.fromkeys(map(read_address, words)))
+
+
 def _read_vips(given: Given) -> tuple[str, ...]:
     """Read ADDRESS/PREFIX@INTERFACE, or several with commas between."""
     found: dict[str, str] = {}
@@ -538,6 +551,7 @@ def shown(text: str) -> str:
 _READERS: Mapping[str, Callable[[Given], object]] = {
     "local": read_address,
     "remote": read_address,
+    "links": _read_links,
     "interval_test_s": _read_span,
     "check_count": _counted(1),
     "interval_commands_s": _read_span,

@@ -39,6 +39,16 @@ OPTIONS: Final = (
     Option("local", "l", "local", "HOST:PORT", "own address", "m1:22221"),
     Option("remote", "r", "remote", "HOST:PORT", "the peer's address", "m2:22222"),
     Option(
+        "links",
+        "",
+        "links",
+        "HOST:PORT",
+        "another address of the peer, on another path; it is alive while one of them works; may be "
+        "given several times",
+        "m2-direct:22222",
+        repeats=True,
+    ),
+    Option(
         "interval_test_s",
         "t",
         "interval-test",

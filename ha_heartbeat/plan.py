@@ -18,6 +18,7 @@ from ha_heartbeat.options import OPTIONS
 MEMBER_WIDE: Final = (
     "local",
     "remote",
+    "links",
     "member",
     "state_dir",
     "wait_for_serversocket_s",
@@ -70,6 +71,11 @@ class Plan:
     def remote(self) -> Address | None:
         """Where its peer listens; None if it has no peer."""
         return self.services[0].remote
+
+    @property
+    def links(self) -> tuple[Address, ...]:
+        """Where else its peer is reached."""
+        return self.services[0].links
 
     @property
     def member(self) -> str:

@@ -31,8 +31,9 @@ from ha_heartbeat.shell.inbound import (
     most_queued_bytes,
     turn_away,
 )
+from ha_heartbeat.shell.paths import Paths
 from ha_heartbeat.shell.reach import AllRefused, NoProof, Reached, os_words, reach
-from ha_heartbeat.shell.resolve import Endpoint, Lookup, ResolveError, Resolver, look_up
+from ha_heartbeat.shell.resolve import Endpoint, Lookup, ResolveError, look_up
 from ha_heartbeat.wire.codec import ComplaintError, UnknownTypeError, decode, encode
 from ha_heartbeat.wire.frames import FrameReader, WireError
 
@@ -43,6 +44,7 @@ REFRESH_S = 60.0
 class Link:
     """Connects, sends, and tells `on_event` what came of it, always from the loop.
 
+    links: other addresses of the peer (see `Paths`); it is reached if it is at one of them.
     service, incarnation: the one service that is carried from the start, "" for none; see `carry`.
     `on_notice` gets sentences for the log, each at most once: strangers, garbage, changes of the
     DNS. Everything must be called on one running loop.
@@ -53,6 +55,7 @@ class Link:
         *,
         local: Address,
         peer: Address,
+        links: Sequence[Address] = (),
         service: str = "",
         incarnation: str = "",
         on_event: Callable[[Event], None],
@@ -74,7 +77,7 @@ class Link:
         self._on_event = on_event
         self._connect_timeout_s = connect_timeout_s
         self._notices = Notices(on_notice)
-        self._resolver = Resolver(peer, on_notice=on_notice, refresh_s=refresh_s, lookup=lookup)
+        self._paths = Paths((peer, *links), on_notice=on_notice, refresh_s=refresh_s, lookup=lookup)
         self._inbound = Inbound(
             local=local,
             carried=self._carried,
@@ -111,6 +114,11 @@ class Link:
         """Start accepting on listening, non-blocking sockets (see `listen.bind`)."""
         self._listeners.extend(sockets)
         self._inbound.serve(sockets)
+        self._paths.watch(self._endpoint_in_use, self._connect_timeout_s)
+
+    def _endpoint_in_use(self) -> Endpoint | None:
+        out = self._out
+        return out.endpoint if out is not None and out.transport is not None else None
 
     def close_listeners(self) -> None:
         """Stop accepting and close this process's listening sockets: the last thing of all."""
@@ -161,7 +169,7 @@ class Link:
         out = self._out
         if out is None or out.link != link or out.transport is None:
             return
-        self._resolver.refresh()  # to know where the name leads on the day the link breaks
+        self._paths.refresh()  # to know where the name leads on the day the link breaks
         try:
             out.transport.write(encode(ask))
         except WireError as error:
@@ -181,7 +189,7 @@ class Link:
         out = self._out
         if out is None or out.link != link or out.transport is None:
             return
-        self._resolver.refresh()
+        self._paths.refresh()
         out.transport.write(data)
         self._check_queue(out)
 
@@ -209,7 +217,7 @@ class Link:
         New connections stay in the kernel's queue until the listening sockets are closed, here
         (`close_listeners`) and in the guardian.
         """
-        self._resolver.close()
+        self._paths.close()
         out, self._out = self._out, None
         self._inbound.finish()
         if out is not None:
@@ -233,7 +241,7 @@ class Link:
     async def _attempt(self, out: _Outgoing, probe: bool) -> None:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                current = await self._resolver.endpoints()
+                current = await self._paths.endpoints()
         except ResolveError as error:
             self._ended(out, Unreachable(out.link, str(error)))
             return
@@ -242,7 +250,7 @@ class Link:
             self._ended(out, Unreachable(out.link, reason))
             return
         targets = self._targets(current, probe)
-        outcome = await reach(targets, self._connect_timeout_s)
+        outcome = await reach(targets, self._connect_timeout_s, each_counts=self._paths.are_many)
         if isinstance(outcome, Reached):
             await self._adopt(out, outcome)
         elif isinstance(outcome, AllRefused):

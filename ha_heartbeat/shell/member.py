@@ -124,6 +124,7 @@ class Member:
         self._link = link = Link(
             local=plan.local,
             peer=peer,
+            links=plan.links,
             on_event=trunk.hear,
             on_notice=self.notice,
             connect_timeout_s=max(config.interval_test_s for config in plan.services),

@@ -111,7 +111,8 @@ async def _start_and_live(
 
     open_states(plan.services)
     await look_at_addresses(plan.services)
-    peers = await resolve_now(*plan.remote) if plan.remote else []
+    addresses = (plan.remote, *plan.links) if plan.remote else ()
+    peers = [peer for address in addresses for peer in await resolve_now(*address)]
     sockets = await bind(plan.local, wait_s=plan.wait_for_serversocket_s, on_waiting=waiting)
     try:
         for peer in peers:

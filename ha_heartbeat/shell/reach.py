@@ -46,8 +46,13 @@ class NoProof(NamedTuple):
 Outcome: TypeAlias = Reached | AllRefused | NoProof
 
 
-async def reach(endpoints: Sequence[Endpoint], timeout_s: float) -> Outcome:
-    """Try all endpoints at once; the first that accepts wins. Leaves no socket behind."""
+async def reach(
+    endpoints: Sequence[Endpoint], timeout_s: float, *, each_counts: bool = False
+) -> Outcome:
+    """Try all endpoints at once; the first that accepts wins. Leaves no socket behind.
+
+    each_counts: see `judge`.
+    """
     tries = {asyncio.create_task(_connect(endpoint)): endpoint for endpoint in endpoints}
     winner: asyncio.Task[socket.socket] | None = None
     try:
@@ -59,20 +64,24 @@ async def reach(endpoints: Sequence[Endpoint], timeout_s: float) -> Outcome:
                 attempt.add_done_callback(_discard)
     if winner is not None:
         return Reached(winner.result(), tries[winner])
-    return judge({endpoint: _failure(attempt, timeout_s) for attempt, endpoint in tries.items()})
+    failures = {endpoint: _failure(attempt, timeout_s) for attempt, endpoint in tries.items()}
+    return judge(failures, each_counts=each_counts)
 
 
-def judge(failures: Mapping[Endpoint, OSError]) -> AllRefused | NoProof:
+def judge(
+    failures: Mapping[Endpoint, OSError], *, each_counts: bool = False
+) -> AllRefused | NoProof:
     """What it proves that each endpoint failed as given.
 
     Endpoints to which this host has no route are left out, as long as another one refused: else no
-    host without IPv6 could ever be told that nobody listens at localhost.
+    host without IPv6 could ever be told that nobody listens at localhost. Not if each_counts: where
+    a peer has several paths, one without a route may be the only one on which it listens.
     """
     refused = [to for to, error in failures.items() if isinstance(error, ConnectionRefusedError)]
     doubtful = [
         to
         for to, error in failures.items()
-        if to not in refused and not (refused and _no_way(to, error))
+        if to not in refused and (each_counts or not (refused and _no_way(to, error)))
     ]
     if refused and not doubtful:
         return AllRefused()

@@ -14,6 +14,7 @@ from tests.docs.pages import OPERATING, README, blocks, prose, rows, section
 
 ELSEWHERE = {
     "member": "the local address",
+    "links": "none",
     "state_dir": "see below",
     "fence": "none",
     "check": "none",

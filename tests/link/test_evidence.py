@@ -297,6 +297,8 @@ def test_what_this_host_cannot_reach_is_left_out(
     monkeypatch.setattr(socket, "socket", NoWay)
     mixed = judge({A: REFUSED, B: OSError(number, "")})
     assert isinstance(mixed, AllRefused if proves else NoProof)
+    strict = judge({A: REFUSED, B: OSError(number, "")}, each_counts=True)
+    assert isinstance(strict, NoProof), "of several paths it may be the one that it listens on"
     assert isinstance(judge({B: OSError(number, "")}), NoProof)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 
 import pytest
 from hypothesis import given as for_all
@@ -44,6 +45,7 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
     texts = {
         "local": "m1:1",
         "remote": "m2:65535",
+        "links": "m2-a:2, m2-b:2",
         "interval_test_s": "0.5",
         "check_count": "2",
         "interval_commands_s": ".25",
@@ -81,6 +83,7 @@ def test_every_field_has_a_reader_and_a_config_cannot_be_changed() -> None:
     assert config == Config(
         local=Address("m1", 1),
         remote=Address("m2", 65535),
+        links=(Address("m2-a", 2), Address("m2-b", 2)),
         interval_test_s=0.5,
         check_count=2,
         interval_commands_s=0.25,
@@ -371,3 +374,17 @@ def test_a_witness_at_an_address_of_the_pair_is_none(url: str) -> None:
 def test_a_long_number_is_out_of_range() -> None:
     with pytest.raises(ConfigError, match="'99999999999' is out of range; give a whole number"):
         make(check_count="99999999999")
+
+
+@pytest.mark.parametrize(
+    ("links", "wrong"),
+    [
+        ("m2:2", "--links: m2:2 is what --remote says already"),
+        ("m1:1", "--links: m1:1 is the local address"),
+        ("m2-a", "'m2-a' has no port"),
+        ("", "'' has no port"),
+    ],
+)
+def test_links_that_lead_nowhere(links: str, wrong: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(wrong)):
+        make(("ls",), local="m1:1", remote="m2:2", links=links)

@@ -84,6 +84,7 @@ def test_services_with_defaults() -> None:
 WHOLE = {
     "local": '"m3:1"',
     "remote": '"[::1]:2"',
+    "links": '["m4:2", "m5:2"]',
     "interval_test": "0.5",
     "check_count": "2",
     "interval_commands": "0.25",
@@ -366,8 +367,8 @@ TWO = "[services.a]\ncommand = 'x'\n[services.b]\ncommand = 'x'\n"
         ),
         (
             "[defaults]\nwitness = 'witness://m3:1'\n" + TWO + "fallback = true",
-            "line 7, services.b.fallback: without remote there is no peer to prefer or to fence; "
-            "name the peer, or leave this key out",
+            "line 7, services.b.fallback: without remote there is no peer that this could be "
+            "about; name the peer, or leave this key out",
         ),
         (
             HEAD + "[defaults]\nwitness = 'witness://M2:2/'\n" + TWO,
