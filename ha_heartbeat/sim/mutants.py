@@ -34,7 +34,7 @@ def catch(mutant: Mutant, limit_s: float = LIMIT_S) -> Caught:
     began = time.perf_counter()
     gc.disable()  # as in `run_batch`
     try:
-        for seed in count():
+        for seed in count(mutant.first):
             with removed(mutant):
                 what = violation(seed)
             took_s = time.perf_counter() - began
