@@ -181,7 +181,7 @@ def test_systemd_takes_a_member(
     text = made(capsys, "--user", "daemon", "member", *OPTIONS, 'echo "$X" 5% ;\tx')
     if offered:
         text, count = re.subn(r"^#(\w+=)", r"\1", text, flags=re.MULTILINE)
-        assert count >= 14
+        assert count >= 13
     assert verified(text, tmp_path) == ""
 
 
