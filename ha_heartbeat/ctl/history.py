@@ -162,7 +162,7 @@ def logs(screen: Screen, places: list[Place], name: str, as_json: bool) -> int:
                 journal = Journal.read(path)
             except JournalError as error:
                 raise ControlError(str(error)) from None
-            found += journal.select("run", "run = ? AND service = ?", (name, place.service))
+            found += journal.select("run", "run = ? AND +service = ?", (name, place.service))
             journal.close()
     runs = [entry for entry in _latest_last(found, MAX_LIMIT) if isinstance(entry, Run)]
     if not runs:

@@ -186,7 +186,7 @@ def _ends(place: Place, moved: Moved) -> tuple[float | None, float | None]:
         return None, None
     try:
         runs = journal.select(
-            "run", "run = ? AND service = ?", (f"{moved.epoch}.1", place.service), limit=1
+            "run", "run = ? AND +service = ?", (f"{moved.epoch}.1", place.service), limit=1
         )
         sql = "kind = 'role' AND service = ? AND member = ? AND role = 'supervisor' AND epoch = ?"
         wanted = (place.service, moved.source, moved.epoch_before)
