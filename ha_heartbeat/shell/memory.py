@@ -95,10 +95,13 @@ class Memory:
 
     # -- runs --------------------------------------------------------------------------------------
 
-    def _started(self, effect: core.StartRun, now_s: float) -> None:
+    def make_way(self) -> None:
+        """A run is about to be started: what was printed until now is not its own."""
         self.flush()
         if self._cut_output is not None:
-            self._cut_output()  # what was printed between two runs is no run's
+            self._cut_output()
+
+    def _started(self, effect: core.StartRun, now_s: float) -> None:
         self._started_s = now_s
         self._open = Run(self._service, self._member, effect.run, effect.epoch, self._wall_s)
         self.run = self._open

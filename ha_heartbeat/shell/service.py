@@ -277,6 +277,7 @@ class Service:
             self._channel.send_answer(effect.conn, effect.answer)
 
     def _start_run(self, effect: core.StartRun) -> None:
+        self.memory.make_way()  # before it can print anything
         self._run(effect.run, effect.epoch, self.config.command)
 
     def _start_hook(self, effect: core.StartHook) -> None:

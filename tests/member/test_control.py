@@ -196,8 +196,9 @@ def test_the_last_of_the_output_is_kept_and_passed_on(rig: Rig) -> None:
     assert f"said {run['run']}" in logs.stdout
     assert "wrong" in logs.stdout
     assert "exit 7" in logs.stdout
-    assert f"said {run['run']}\n" in worker.output, "it goes where it went before, too"
-    assert worker.said("^wrong$") == 1
+    said = f"said {run['run']}\n"
+    wait_for(lambda: said in worker.output, "what it said to go where it went before, too")
+    wait_for(lambda: worker.said("^wrong$") == 1, "its complaint to go there, too")
 
 
 def test_output_that_is_kept_survives_the_death_of_the_member(rig: Rig) -> None:
