@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from ha_heartbeat.config import Config
@@ -18,11 +18,10 @@ from ha_heartbeat.shell.listen import bind, explain_loopback
 from ha_heartbeat.shell.log import Log, Speaker
 from ha_heartbeat.shell.member import Member, StopOn, as_sentence
 from ha_heartbeat.shell.notify import Notifier, take
+from ha_heartbeat.shell.preconditions import look_at_addresses, open_state
 from ha_heartbeat.shell.reload import Reread
 from ha_heartbeat.shell.resolve import resolve_now
 from ha_heartbeat.shell.runner import MakeRunner
-from ha_heartbeat.shell.state import StateFile
-from ha_heartbeat.shell.vip import objection
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -109,8 +108,9 @@ async def _start_and_live(
         notice(text)
         notifier.status(text)
 
-    open_states(plan.services)
-    await look_at_addresses(plan.services)
+    for config in plan.services:  # before the port is waited for
+        open_state(config)
+        await look_at_addresses(config)
     addresses = (plan.remote, *plan.links) if plan.remote else ()
     peers = [peer for address in addresses for peer in await resolve_now(*address)]
     sockets = await bind(plan.local, wait_s=plan.wait_for_serversocket_s, on_waiting=waiting)
@@ -119,30 +119,9 @@ async def _start_and_live(
             if trap := explain_loopback(plan.local, sockets, str(peer.sockaddr[0])):
                 raise StartError(trap)
         # Again: the member that held the port until now may have written to it.
-        states = open_states(plan.services)
+        states = {config.service: open_state(config) for config in plan.services}
         member = Member(plan, log, notice, notifier, reread, sockets, make_runner)
         return await member.live(states, stop_on)
     finally:
         for sock in sockets:
             sock.close()
-
-
-def open_states(configs: Collection[Config]) -> dict[str, StateFile]:
-    """The state files of these services, and their witnesses looked at. Raises StartError."""
-    states = {}
-    for config in configs:
-        states[config.service] = StateFile.open(
-            config.state_dir, config.service, config.local, config.member
-        )
-        if config.witness:
-            from ha_heartbeat.shell.witness import check_url
-
-            check_url(config.witness, config.service)  # before the port is waited for
-    return states
-
-
-async def look_at_addresses(configs: Collection[Config]) -> None:
-    """Raises StartError if one of these services cannot have its virtual addresses here."""
-    for config in configs:
-        if config.vip and (problem := await asyncio.to_thread(objection, config)):
-            raise StartError(problem)

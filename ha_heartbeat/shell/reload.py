@@ -16,8 +16,7 @@ from ha_heartbeat.core import bounds
 from ha_heartbeat.plan import Changes, Plan, changes
 from ha_heartbeat.shell.control import Reply
 from ha_heartbeat.shell.errors import StartError
-from ha_heartbeat.shell.state import StateFile
-from ha_heartbeat.shell.vip import objection
+from ha_heartbeat.shell.preconditions import look_at_addresses, open_state
 
 if TYPE_CHECKING:
     from ha_heartbeat.shell.member import Member
@@ -102,13 +101,8 @@ class Reload:
         """Start a service; "" or why it could not be."""
         member = self._member
         try:
-            state = StateFile.open(config.state_dir, config.service, config.local, config.member)
-            if config.witness:
-                from ha_heartbeat.shell.witness import check_url
-
-                check_url(config.witness, config.service)
-            if config.vip and (problem := await asyncio.to_thread(objection, config)):
-                return problem
+            state = open_state(config)
+            await look_at_addresses(config)
             service = member.make(config, state)
         except StartError as error:
             return str(error)
