@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,6 +24,15 @@ pytestmark = pytest.mark.skipif(
 def both(port: int) -> tuple[Address, dict[str, tuple[Address, ...]]]:
     """The peer's address, and the option that names the other one."""
     return Address(LOCALHOST, port), {"links": (Address(OTHER, port),)}
+
+
+@contextlib.contextmanager
+def silent(host: str, port: int) -> Iterator[None]:
+    """A listener whose queue is full: as silent as a path that is cut."""
+    with listener(host, port, backlog=0) as full, socket.socket() as first:
+        first.setblocking(False)
+        first.connect_ex(full.getsockname())
+        yield
 
 
 @pytest.mark.parametrize("host", [LOCALHOST, OTHER])
@@ -48,14 +59,10 @@ def test_refused_on_all_of_them() -> None:
 
 
 def test_one_that_is_silent_may_lead_to_a_peer_that_is_alive() -> None:
-    """A listener whose queue is full is as silent as a path that is cut."""
-
     async def main() -> None:
         port = free_port(LOCALHOST, OTHER)
         peer, links = both(port)
-        with listener(OTHER, port, backlog=0) as full, socket.socket() as first:
-            first.setblocking(False)
-            first.connect_ex(full.getsockname())
+        with silent(OTHER, port):
             async with end(peer, connect_timeout_s=0.3, **links) as m1:
                 m1.link.connect(1, False)
                 assert (await m1.only(Unreachable)).link == 1
@@ -69,9 +76,7 @@ def test_the_path_in_use_is_asked_alone_after_its_connection_broke() -> None:
     async def main() -> None:
         port = free_port(LOCALHOST, OTHER)
         peer, links = both(port)
-        with listener(OTHER, port, backlog=0) as full, socket.socket() as first:
-            first.setblocking(False)
-            first.connect_ex(full.getsockname())
+        with silent(OTHER, port):
             async with end(peer, **links) as m1:
                 with listener(LOCALHOST, port) as sock:
                     m1.link.connect(1, False)
