@@ -65,7 +65,7 @@ class Beat:
         if (limit_s := sleeper.limit_s()) != math.inf:
             due_s = min(due_s, now_s() + limit_s)
         sleeper.planned_s = due_s
-        if due_s < self._timer_s or not self._in_step:
+        if due_s < self._timer_s or (due_s > self._timer_s and not self._in_step):
             self._set(due_s)
 
     def forget(self, sleeper: Sleeper) -> None:

@@ -19,6 +19,7 @@ from typing import TypeAlias
 from ha_heartbeat.config import Address
 from ha_heartbeat.core.types import Answer, Ask, Asked, Event, InboundClosed
 from ha_heartbeat.shell.reach import os_words
+from ha_heartbeat.shell.receiving import Received, room
 from ha_heartbeat.shell.strangers import check_beginning, kind_and_reason
 from ha_heartbeat.wire.codec import UnknownTypeError, decode, encode, encode_error
 from ha_heartbeat.wire.frames import FrameReader, WireError
@@ -118,6 +119,7 @@ class Inbound:
         self._notices = notices
         self._max_strangers = most_strangers() if max_strangers is None else max_strangers
         self._stranger_s = stranger_s
+        self._room = room()
         self._conns = itertools.count(1)
         self._accepting: list[asyncio.Task[None]] = []
         # Both in the order of their last merit: arrival for strangers, last question for askers.
@@ -204,7 +206,7 @@ class Inbound:
             await self._welcome(sock, str(address[0]))
 
     async def _welcome(self, sock: socket.socket, host: str) -> None:
-        visitor = Visitor(self, next(self._conns), host)
+        visitor = Visitor(self, next(self._conns), host, self._room)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: visitor, sock)
         except BaseException as error:
@@ -361,14 +363,15 @@ class Inbound:
             self._turn_away(visitor, "silence", reason)
 
 
-class Visitor(asyncio.Protocol):
+class Visitor(Received):
     """One accepted connection: carries what happens to the `Inbound` that knows what it means."""
 
     __slots__ = ("_house", "came_at_s", "conn", "host", "lines", "transport")
 
     transport: asyncio.Transport
 
-    def __init__(self, house: Inbound, conn: int, host: str) -> None:
+    def __init__(self, house: Inbound, conn: int, host: str, room: bytearray) -> None:
+        super().__init__(room)
         self._house = house
         self.conn = conn
         self.host = host

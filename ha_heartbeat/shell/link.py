@@ -33,6 +33,7 @@ from ha_heartbeat.shell.inbound import (
 )
 from ha_heartbeat.shell.paths import Paths
 from ha_heartbeat.shell.reach import AllRefused, NoProof, Reached, os_words, reach
+from ha_heartbeat.shell.receiving import Received, room
 from ha_heartbeat.shell.resolve import Endpoint, Lookup, ResolveError, look_up
 from ha_heartbeat.wire.codec import ComplaintError, UnknownTypeError, decode, encode
 from ha_heartbeat.wire.frames import FrameReader, WireError
@@ -90,6 +91,7 @@ class Link:
             on_unknown=on_unknown,
             on_stranger_gone=on_stranger_gone,
         )
+        self._room = room()
         self._listeners: list[socket.socket] = []
         self._out: _Outgoing | None = None
         self._reached: Endpoint | None = None
@@ -152,7 +154,7 @@ class Link:
         nothing is learnt from one that was silent before, and it would only hold up the news.
         """
         self._drop()
-        out = _Outgoing(self, link)
+        out = _Outgoing(self, link, self._room)
         self._out = out
         out.task = asyncio.create_task(self._attempt(out, probe))
 
@@ -329,10 +331,11 @@ class Link:
         self._ended(out, LinkBroken(out.link, sentence))
 
 
-class _Outgoing(asyncio.Protocol):
+class _Outgoing(Received):
     """One attempt to reach the peer and the connection that comes of it."""
 
-    def __init__(self, house: Link, link: int) -> None:
+    def __init__(self, house: Link, link: int, room: bytearray) -> None:
+        super().__init__(room)
         self._house = house
         self.link = link
         self.lines = FrameReader()
