@@ -15,7 +15,7 @@ HEAD = (
     "worst",
     "of that counts: median",
     "worst",
-    "its bound",
+    "closest to its bound",
     "beyond the bound",
 )
 MARKS = {"overlap": "overlaps", "stray": "stray processes", "gap": "gaps beyond the bound",
@@ -92,24 +92,27 @@ def _order(name: str) -> tuple[bool, str]:
 
 
 def _cells(name: str, recoveries: Sequence[Recovery]) -> tuple[str, ...]:
-    """One row. What counts is compared with the bound that the program prints, as it stands."""
+    """One row. What counts is compared with the bound that the program prints, as it stands.
+
+    Bounds differ from fault to fault, so the longest time need not be the one closest to its own.
+    """
     longest = [recovery.longest_ns for recovery in recoveries if recovery.longest_ns]
     changed = sum(recovery.changed for recovery in recoveries)
     head = (name, str(len(recoveries)), str(changed))
     if not longest:
         return (*head, "never", "", "", "", "", "0")
     outages = [outage for recovery in recoveries for outage in recovery.outages]
-    worst = max(outages, key=lambda outage: outage.counted_ns - outage.bound_ns)
+    closest = max(outages, key=lambda outage: outage.counted_ns - outage.bound_ns)
     counted = [max(outage.counted_ns for outage in r.outages) for r in recoveries if r.outages]
     beyond = sum(outage.counted_ns > outage.bound_ns for outage in outages)
     times = (
         statistics.median(longest),
         max(longest),
         statistics.median(counted),
-        worst.counted_ns,
-        worst.bound_ns,
+        max(counted),
     )
-    return (*head, *(f"{time_ns / 1e6:.0f} ms" for time_ns in times), str(beyond))
+    most = f"{closest.counted_ns / 1e6:.0f} of {closest.bound_ns / 1e6:.0f} ms"
+    return (*head, *(f"{time_ns / 1e6:.0f} ms" for time_ns in times), most, str(beyond))
 
 
 def _spread(what: str, lengths_ns: Sequence[int]) -> str:
