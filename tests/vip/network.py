@@ -96,6 +96,13 @@ class Network:
         words = (address, "lladdr", mac, "nud", "reachable", "dev", DEVICE)
         self.ip(CLIENT, "neigh", "replace", *words)
 
+    def cut(self, side: str) -> None:
+        """Silence on that side's cable, whose ends both stay up."""
+        self._made.cut(side)
+
+    def heal(self, side: str) -> None:
+        self._made.heal(side)
+
     def close(self) -> None:
         self._made.close()
 
