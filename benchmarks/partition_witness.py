@@ -44,16 +44,18 @@ def measure(bench: Bench) -> list[Result]:
             (*OPTIONS, "--witness", witness.url),
             lasting=True,
         )
-        cuts = _cut_and_heal(bench, bench.network, recorder, pair)
+        cuts, ended_ns = _cut_and_heal(bench, bench.network, recorder, pair)
     finally:
         witness.close()
-    return _results(cuts, recorder.runs(), witness.description)
+    # Being stopped one after the other, the two may hand over a last time.
+    runs = [run for run in recorder.runs() if run.start_ns < ended_ns]
+    return _results(cuts, runs, witness.description)
 
 
 def _cut_and_heal(
     bench: Bench, network: Namespaces, recorder: Recorder, pair: Pair
-) -> list[tuple[int, Run, Run]]:
-    """The moment of each cut, with the runs before and after it."""
+) -> tuple[list[tuple[int, Run, Run]], int]:
+    """The moment of each cut, with the runs before and after it; and the end of it all."""
     cuts = []
     with running(pair):
         worker, supervisor = pair.start_both()
@@ -75,7 +77,7 @@ def _cut_and_heal(
             is_replaced = f"{supervisor.name} is worker, epoch {after.epoch}"
             pair.wait_until(lambda: worker.said(is_replaced), f"{worker.name} supervises")  # noqa: B023
             worker, supervisor = supervisor, worker
-    return cuts
+        return cuts, time.monotonic_ns()
 
 
 def _results(cuts: list[tuple[int, Run, Run]], runs: list[Run], witness: str) -> list[Result]:
