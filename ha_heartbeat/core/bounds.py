@@ -14,10 +14,16 @@ from typing import Final, NamedTuple
 from ha_heartbeat.core import evidence
 from ha_heartbeat.core.state import FOREVER, State, terms
 from ha_heartbeat.core.types import Settings
-from ha_heartbeat.core.votes import KILL_MARGIN_S, ending_times, kept_s, relied_on_s, undo_reserve_s
-
-LEAST_INTERVAL_S: Final = 0.02
-"""A check needs this for its question, its answer and a busy machine between the two."""
+from ha_heartbeat.core.votes import (
+    CHECK_SLIDE,
+    KILL_MARGIN_S,
+    LEAST_INTERVAL_S,
+    ending_times,
+    kept_s,
+    next_check_within_s,
+    relied_on_s,
+    undo_reserve_s,
+)
 
 
 class Failure(Enum):
@@ -53,10 +59,11 @@ class Bounds(NamedTuple):
     - `silence_s`: for how long silence lasts before it is judged, from when the peer was last
       heard: D and 1 %.
     - `kill_s`: when the guardian sends SIGKILL, from the last renewal: a margin before `relied_s`.
-    - `term_s`: when it sends SIGTERM: the stop timeout before that, but at most a quarter of D.
+    - `term_s`: when it sends SIGTERM: the stop timeout before that, but at most a quarter of D, and
+      not before the next check could renew it.
     - `ending_s`: what the command has between the two at the end of a lease.
     - `room_s`: the longest stop timeout before `kill_s` that leaves the next check its chance to
-      renew: `kill_s` less one check and the least interval, for the answer.
+      renew: `kill_s` less one check, put off as far as it may be, and the time of its answer.
     - `elected_s`: from the last renewal to a takeover by the witness's vote: at most one check
       until a candidate has read that version, and D and 1 % while it stands.
     - `undo_s`: what the on-supervisor hook has at the end of a lease, after `kill_s`.
@@ -98,7 +105,7 @@ def bounds_of(cfg: Settings) -> Bounds:
         kill_s=kill_s,
         term_s=term_s,
         ending_s=kill_s - term_s,
-        room_s=kill_s - check_s - LEAST_INTERVAL_S,
+        room_s=kill_s - next_check_within_s(check_s),
         elected_s=check_s + kept_s(lease_s),
         undo_s=undo_s,
         crash_s=crash_s,
@@ -190,8 +197,9 @@ def objections(cfg: Settings) -> tuple[str, ...]:
     """Why these settings leave a lease no room; each a sentence with the value that would do.
 
     A lease that is renewed by others has to outlast the answer to the next check and then the end
-    of the command. A worker that renews it itself needs neither, so without a witness these are
-    warnings. What would do for the stop timeout is known when the other two are settled.
+    of the command. A worker that renews it itself waits for no answer, and ends its command in the
+    time that there is (`ending_times`), so without a witness these are warnings. What would do for
+    the stop timeout is known when the other two are settled.
     """
     b = bounds_of(cfg)
     found = []
@@ -226,7 +234,8 @@ def _least_interval_s(cfg: Settings) -> str:
     """The interval-test whose `room_s` the stop timeout fits into, with the whole kill margin."""
     hook_s = cfg.hook_timeout_s if cfg.has_undo else 0.0
     needed_s = cfg.stop_timeout_s + KILL_MARGIN_S + LEAST_INTERVAL_S + hook_s
-    return f"{math.ceil(100 * needed_s / (relied_on_s(cfg.check_count) - 1)) / 100:.10g}"
+    least_s = needed_s / (relied_on_s(cfg.check_count) - 1 - CHECK_SLIDE)
+    return f"{math.ceil(100 * least_s) / 100:.10g}"
 
 
 def _down(seconds: float) -> str:

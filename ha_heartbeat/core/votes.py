@@ -21,6 +21,12 @@ DRIFT: Final = 0.01
 KILL_MARGIN_S: Final = 0.05
 """How long SIGKILL may take to end a process tree; at most a twentieth of the lease."""
 
+CHECK_SLIDE: Final = 0.1
+"""By how much of its period a check may be put off, to be in step with those of other services."""
+
+LEAST_INTERVAL_S: Final = 0.02
+"""A check needs this for its question, its answer and a busy machine between the two."""
+
 
 def relied_on_s(lease_s: float) -> float:
     """How long the receiver of a vote may rely on it, from when it sent the question."""
@@ -214,12 +220,20 @@ def ending_times(s: State, lease_until: float) -> tuple[float, float]:
     """When to send SIGTERM and when SIGKILL, for the tree to be dead when the lease ends.
 
     SIGKILL comes a margin before the end, or before the time that undoing has there, and SIGTERM
-    the stop timeout before that; with a lease too short for it, a quarter of the lease, so that a
-    member that is merely late does not end its command.
+    the stop timeout before that; with a lease too short for it, a quarter of the lease, and never
+    before the next check had its chance to renew it: a member that is merely late does not end
+    its command.
     """
     lease_s = s.settings.lease_s
     kill_at = lease_until - kill_margin_s(lease_s) - undo_reserve_s(s.settings)
-    return kill_at - min(s.settings.stop_timeout_s, lease_s / 4), kill_at
+    renewed_at = lease_until - relied_on_s(lease_s)
+    ending_s = kill_at - (renewed_at + next_check_within_s(check_period_s(s)))
+    return kill_at - max(0.0, min(s.settings.stop_timeout_s, lease_s / 4, ending_s)), kill_at
+
+
+def next_check_within_s(period_s: float) -> float:
+    """By when the check after this one has been made and answered."""
+    return period_s * (1 + CHECK_SLIDE) + LEAST_INTERVAL_S
 
 
 def undo_reserve_s(cfg: Settings) -> float:

@@ -18,14 +18,11 @@ from typing import Final, Protocol
 
 from ha_heartbeat.core.machine import Core
 from ha_heartbeat.core.types import Phase
-from ha_heartbeat.core.votes import check_period_s
+from ha_heartbeat.core.votes import CHECK_SLIDE, check_period_s
 from ha_heartbeat.guardian.clock import now_s
 
 SLOT_S: Final = 0.01
 """What is due within so long of each other is done at once."""
-
-SLIDE: Final = 0.1
-"""By how much of its period a check may be put off, to come into step."""
 
 
 class Sleeper(Protocol):
@@ -91,9 +88,9 @@ class Beat:
         beat_s = self._beats.get(period_s, -math.inf)
         if beat_s < due_s - 1.5 * period_s:  # nobody keeps it any more
             self._beats[period_s] = beat_s = due_s
-        if 0 <= beat_s - due_s <= period_s * SLIDE:
+        if 0 <= beat_s - due_s <= period_s * CHECK_SLIDE:
             return beat_s
-        return due_s + period_s * SLIDE
+        return due_s + period_s * CHECK_SLIDE
 
     def _move_on(self, due: list[Sleeper], now: float) -> None:
         """Those that are on the beat are about to make their check, which makes the next beat."""

@@ -36,6 +36,7 @@ def settings(draw: st.DrawFn) -> Settings:
         has_fence=draw(st.booleans()),
         has_witness=has_witness,
     ).settings[0]
+    plain = plain._replace(has_undo=draw(st.booleans()), hook_timeout_s=draw(SPANS_S))
     return (
         plain._replace(peer="", has_fence=False) if has_witness and draw(st.booleans()) else plain
     )
@@ -47,10 +48,23 @@ def test_the_numbers_follow_from_the_rules(cfg: Settings) -> None:
     assert b.relied_s == votes.relied_on_s(cfg.lease_s)
     assert b.silence_s == votes.kept_s(cfg.lease_s)
     assert (b.term_s, b.kill_s) == votes.ending_times(State(cfg, terms(cfg)), b.relied_s)
-    assert 0 < b.term_s < b.kill_s < b.relied_s < b.lease_s < b.silence_s < b.elected_s
+    assert 0 < b.term_s <= b.kill_s < b.relied_s < b.lease_s < b.silence_s < b.elected_s
     assert b.lease_s >= 2 * b.check_s * (1 - 1e-9)
     assert b.ending_s <= cfg.stop_timeout_s + 1e-9 * max(1.0, b.lease_s)  # as floats go
-    assert b.crash_s <= b.kill_s
+    assert b.crash_s <= b.kill_s + b.undo_s
+
+
+@given(settings())
+def test_no_command_is_ended_before_the_next_check_could_renew_its_lease(cfg: Settings) -> None:
+    b = bounds_of(cfg)
+    latest_s = votes.next_check_within_s(b.check_s)
+    assert b.term_s >= min(latest_s, b.kill_s) - 1e-9 * max(1.0, b.lease_s)
+    if cfg.interval_test_s >= 1:  # below, there may be no time for an answer in a lease of one
+        assert b.kill_s > latest_s
+    if not objections(cfg):
+        whole_s = min(cfg.stop_timeout_s, cfg.lease_s / 4)
+        is_whole = pytest.approx(whole_s, abs=1e-9 * max(1.0, b.lease_s))
+        assert b.ending_s == is_whole, "what is accepted is cut no further"
 
 
 @given(settings())
@@ -103,11 +117,15 @@ def _corrected(cfg: Settings, sentence: str) -> Settings:
 
 
 @given(settings())
-def test_the_shorter_stop_timeout_would_do(cfg: Settings) -> None:
+def test_the_shorter_timeout_would_do(cfg: Settings) -> None:
     for sentence in objections(cfg):
         if "give at most" in sentence:
-            value = sentence.partition("give at most ")[2].partition(",")[0]
-            assert objections(cfg._replace(stop_timeout_s=float(value))) == ()
+            value = float(sentence.partition("give at most ")[2].partition(",")[0])
+            if sentence.startswith("--hook-timeout"):
+                shorter = cfg._replace(hook_timeout_s=value)
+                assert not any(x.startswith("--hook-timeout") for x in objections(shorter))
+            else:
+                assert objections(cfg._replace(stop_timeout_s=value)) == ()
 
 
 def test_the_defaults_are_fine_with_and_without_a_witness() -> None:
@@ -128,7 +146,7 @@ def test_each_objection() -> None:
     (stop,) = objections(plain._replace(interval_test_s=5.0))
     assert stop == (
         "--stop-timeout 10 is longer than a lease of 15 s leaves after the next check; "
-        "give at most 9.78, or an --interval-test of at least 5.12"
+        "give at most 9.28, or an --interval-test of at least 5.39"
     )
 
 
