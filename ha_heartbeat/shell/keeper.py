@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 from ha_heartbeat.guardian.clock import now_ns
 from ha_heartbeat.guardian.protocol import VERSION
@@ -190,17 +191,20 @@ class Keeper:
         """Whether it shows within that time that it is there; returns when the guardian ended."""
         self._number += 1
         number = self._number
-        pong = self._pings[number] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        pong = self._pings[number] = loop.create_future()
+        gone = loop.create_task(fork.gone.wait())
+        over: set[asyncio.Future[Any]] = {fork.ended, gone}
         self._ask(f"ping {number}")
         try:
-            waited = {pong, fork.ended}
             done, _ = await asyncio.wait(
-                waited, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
+                {pong, *over}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
             )
-            if pong in done and not fork.ended.done():  # it is clearing up
-                await asyncio.wait({fork.ended}, timeout=limit_s)
+            if pong in done and not done & over:  # it is clearing up, or it has hung up
+                await asyncio.wait(over, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             return bool(done) or fork.gone.is_set()
         finally:
+            gone.cancel()
             self._pings.pop(number, None)
 
     async def _clear(self, process: subprocess.Popen[bytes]) -> int | None:

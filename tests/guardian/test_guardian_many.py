@@ -13,6 +13,7 @@ import pytest
 
 from ha_heartbeat.guardian.protocol import Cleared, Ended, Gone, Leftovers, Ready, Started
 from ha_heartbeat.shell import guardians as module
+from ha_heartbeat.shell import keeper as keepers
 from ha_heartbeat.shell.guardian import Event, Lost
 from ha_heartbeat.shell.guardians import Guardians
 from tests.guardian.rig import (
@@ -189,6 +190,32 @@ def test_a_keeper_killed_loses_all_trees_and_is_replaced_and_one_stopped_loses_n
             os.kill(keeper, signal.SIGCONT)
 
     play(scene)
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_a_keeper_killed_after_its_guardian_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answers: bool
+) -> None:
+    """Whether it has still answered or not, what is left is killed as soon as it is gone."""
+    monkeypatch.setattr(keepers, "_ANSWER_S", 2 * PATIENCE_S)
+
+    async def scene(guardians: Guardians, services: list[Service]) -> None:
+        line = f"setsid sleep 600 & echo $! > {tmp_path}/pid; exec sleep 600"
+        tree = await services[0].run(line), pid_from(tmp_path / "pid")
+        keeper, handle = guardians.keeper_pid, guardians._keeper
+        assert keeper is not None
+        os.kill(keeper, signal.SIGSTOP)  # so that the end of the guardian is seen first
+        os.kill(services[0].pid, signal.SIGKILL)
+        while not handle._pings:
+            await asyncio.sleep(0.001)
+        if answers:
+            handle._take("pong", next(iter(handle._pings)), "")
+            await asyncio.sleep(0)
+        os.kill(keeper, signal.SIGKILL)
+        await services[0].expect(Lost)
+        assert not any(map(alive, tree))
+
+    play(scene, 1)
 
 
 def test_all_start_at_once() -> None:
