@@ -55,7 +55,8 @@ class Many:
         log = self.rig.place / f"{life}-m{number}.log"
         arguments = ["--config", str(self.file(number))]
         mark = f"{self.rig.word}-{life}."
-        words = [sys.executable, "-S", "-E", str(self.rig.program), *arguments]
+        inside = self.rig.inside(number)
+        words = [*inside, sys.executable, "-S", "-E", str(self.rig.program), *arguments]
         self.rig.members.append(Member(mark, f"m{number}", words, log))
         return self.rig.members[-1]
 
