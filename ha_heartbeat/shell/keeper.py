@@ -65,12 +65,10 @@ class Keeper:
         listeners: Sequence[int],
         spare: Callable[[], Collection[int]],
         output: tuple[int | None, int | None],
-        keep_open: Sequence[int],
     ) -> None:
         self._listeners = tuple(listeners)
         self._spare = spare
         self._output = output
-        self._keep_open = tuple(keep_open)
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
         self._unsent: list[tuple[bytes, tuple[int, ...]]] = []
@@ -123,7 +121,7 @@ class Keeper:
             stdin=subprocess.DEVNULL,
             stdout=self._output[0],
             stderr=self._output[1],
-            pass_fds=(*fds, *self._keep_open),
+            pass_fds=fds,
             start_new_session=True,
         )
 
@@ -133,9 +131,13 @@ class Keeper:
         stop_timeout_s: float,
         margin_s: float,
         output: tuple[int | None, int | None],
+        keep_open: Sequence[int],
         vips: Sequence[str],
     ) -> Forked:
-        """A guardian with that channel and these virtual addresses. Raises OSError."""
+        """A guardian with that channel and these virtual addresses. Raises OSError.
+
+        keep_open: no descriptors, or two, which it and its runs inherit and leave alone.
+        """
         await self.start()
         assert self._process is not None
         self._number += 1
@@ -144,7 +146,7 @@ class Keeper:
             output, (1, 2), strict=True))  # fmt: skip
         times = f"{round(stop_timeout_s * 1e9)} {round(margin_s * 1e9)}"
         words = " ".join(("open", str(fork.number), times, *vips))
-        self._ask(words, (control.fileno(), stdout, stderr))
+        self._ask(words, (control.fileno(), stdout, stderr, *keep_open))
         try:
             await fork.opened  # the descriptor is not to be closed before it was passed
         except OSError:

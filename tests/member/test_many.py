@@ -211,6 +211,20 @@ def test_a_file_beside_a_command_line(rig: Rig) -> None:
     many.judge("other")
 
 
+def test_output_that_is_kept_survives_the_death_of_the_member(rig: Rig) -> None:
+    """No broken pipe: the command ends as its guardian tells it to, with its last words."""
+    many = Many(rig)
+    left = rig.place / "left"
+    leave = f"echo leaving; echo wrong >&2; echo done > {left}; exit 0"
+    words = f"trap '{leave}' TERM; echo up; while :; do sleep 0.05; done"
+    many.write(1, {"a": {"command": words}}, journal_output=100)
+    m1 = many.start(1)
+    wait_for(lambda: "up" in m1.output, "the command to run")
+    m1.kill()
+    wait_for(lambda: not m1.processes(), "the end of what it carried")
+    assert left.exists(), "the command did not end in its own way"
+
+
 def test_orders_name_a_service(rig: Rig) -> None:
     many = Many(rig)
     many.write(1, {"a": {}, "b": {}})
