@@ -234,6 +234,11 @@ class Guardian:
         return self._link.pid if self._link is not None else None
 
     @property
+    def runs_something(self) -> bool:
+        """Whether a run was asked for that is not known to have ended."""
+        return bool(self._runs)
+
+    @property
     def keeper_pid(self) -> int | None:
         """The process id of its keeper, on Linux; elsewhere the guardian's own."""
         if self._keeper is not None:

@@ -228,12 +228,16 @@ class LazyGuardian:
             self._on_event(Gone(now_ns()))
 
     def _hear(self, event: Event) -> None:
-        self._on_event(event)
-        if isinstance(event, Gone | Expired) and not self._ending:
+        if isinstance(event, Gone | Expired) and not self._is_spoken_for():
             if self._linger is not None:
                 self._linger.cancel()
             loop = asyncio.get_running_loop()
             self._linger = loop.call_later(LINGER_S, self._retire)
+        self._on_event(event)  # last: a run that is begun in it keeps the guardian
+
+    def _is_spoken_for(self) -> bool:
+        """Whether it is being ended in any case, or has a run that was on its way to it."""
+        return self._ending or (self._guardian is not None and self._guardian.runs_something)
 
     def _retire(self) -> None:
         self._linger = None

@@ -11,11 +11,20 @@ from typing import TypeVar
 
 import pytest
 
-from ha_heartbeat.guardian.protocol import Cleared, Ended, Gone, Leftovers, Ready, Started
+from ha_heartbeat.guardian.clock import now_ns
+from ha_heartbeat.guardian.protocol import (
+    Cleared,
+    Ended,
+    Expired,
+    Gone,
+    Leftovers,
+    Ready,
+    Started,
+)
 from ha_heartbeat.shell import guardians as module
 from ha_heartbeat.shell import keeper as keepers
 from ha_heartbeat.shell.guardian import Event, Lost
-from ha_heartbeat.shell.guardians import Guardians
+from ha_heartbeat.shell.guardians import Guardians, LazyGuardian
 from tests.guardian.rig import (
     PATIENCE_S,
     alive,
@@ -133,6 +142,42 @@ def test_an_idle_service_has_no_process_and_nothing_to_stop(
         await services[0].expect(Ended)
 
     play(scene, 1)
+
+
+def test_what_is_begun_as_a_tree_ends_keeps_the_guardian(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is begun in the very call that tells of the end, or was on its way before."""
+    monkeypatch.setattr(module, "LINGER_S", 0.05)
+
+    async def scene(_: Guardians, services: list[Service]) -> None:
+        at_once, before, idle = services
+
+        def begin(event: Event) -> None:
+            at_once.heard.put_nowait(event)
+            if isinstance(event, Gone):
+                at_once.runner.run(shell("exec sleep 600", 2))
+
+        monkeypatch.setattr(at_once.runner, "_on_event", begin)
+        runs = [await service.run("exec sleep 600") for service in services]
+        pids = [service.pid for service in services]
+        at_once.runner.kill()
+        await at_once.expect(Ended)
+        await at_once.expect(Gone)
+        runs[0] = (await at_once.expect(Started)).pid
+        assert isinstance(before.runner, LazyGuardian)
+        assert before.runner._guardian is not None
+        before.runner._guardian._hear(Expired(0, now_ns()))
+        await before.expect(Expired)
+        idle.runner.kill()  # the last one, so the times of the others are over when its own is
+        while idle.runner.pid is not None:
+            await asyncio.sleep(0.01)
+        for service, run, pid in zip((at_once, before), runs, pids, strict=False):
+            assert service.pid == pid
+            assert alive(run)
+            service.runner.kill()
+            await service.expect(Ended)
+            await service.expect(Gone)
+
+    play(scene)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
