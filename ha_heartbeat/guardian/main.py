@@ -149,9 +149,9 @@ class Guard:
     # What the member says.
 
     def _hear(self) -> None:
+        data, hung_up = self._tree.receive()  # in any case: what is not read wakes it again
         if self._alone:
             return
-        data, hung_up = self._tree.receive()
         self._decoder.feed(data)
         try:
             for message in self._decoder.messages():

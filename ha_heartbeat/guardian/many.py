@@ -7,7 +7,8 @@ deadline pass has its descendants killed, and no other's. The deadlines stand in
 
 The member asks in packets of words, with descriptors beside them; numbers are the member's:
 `open NUMBER STOP_TIMEOUT_NS MARGIN_NS [ADDRESS...]` with control channel, standard output and
-error, `kill NUMBER`, `ping N`. It is told `opened NUMBER PID`, `failed NUMBER REASON`,
+error, and the two descriptors that guardian and runs are to hold open, if there are any,
+`kill NUMBER`, `ping N`. It is told `opened NUMBER PID`, `failed NUMBER REASON`,
 `ended NUMBER EXIT_CODE` (negative: that signal) and `pong N`. When the member is gone, the keeper
 ends after the last guardian.
 """
@@ -35,7 +36,8 @@ _FIRST_PAUSE_NS = 1_000_000
 _LAST_PAUSE_NS = 1_000_000_000
 _PACKET_BYTES = 16_384
 _WORD_BYTES = 4  # a descriptor in SCM_RIGHTS is a C int
-_PASSED = 3
+_PASSED = (3, 5)
+"""How many descriptors come with an order to fork: without any to hold open, and with them."""
 _SLOTS = 4096
 """The most guardians of one keeper; memory is taken only for those that there are."""
 
@@ -124,7 +126,7 @@ if sys.platform == "linux":
             if self._alone:
                 return
             try:
-                room = _socket.CMSG_SPACE(_PASSED * _WORD_BYTES)
+                room = _socket.CMSG_SPACE(max(_PASSED) * _WORD_BYTES)
                 data, beside, _, _ = self._requests.recvmsg(_PACKET_BYTES, room)
             except BlockingIOError:
                 return
@@ -154,7 +156,7 @@ if sys.platform == "linux":
                         sweep.send(ward.pid, signal.SIGKILL)
             elif word == "open":
                 timeout_ns, margin_ns = map(int, rest[:2])
-                if not self._free or len(fds) != _PASSED:
+                if not self._free or len(fds) not in _PASSED:
                     self._say(f"failed {first} there is no room for it")
                     return
                 try:
@@ -195,8 +197,10 @@ if sys.platform == "linux":
                 os.close(signal.set_wakeup_fd(-1))
                 for fd in (self._alarm.fd, self._bell, self._requests_fd, self._timer.fd):
                     os.close(fd)
-                control, *output = fds
-                for ours, standard in zip(output, (1, 2), strict=True):
+                control, stdout, stderr, *kept = fds
+                for fd in kept:
+                    os.set_inheritable(fd, True)
+                for ours, standard in ((stdout, 1), (stderr, 2)):
                     os.dup2(ours, standard)
                     if ours > 2:
                         os.close(ours)

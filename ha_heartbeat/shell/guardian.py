@@ -180,7 +180,8 @@ class Guardian:
         guardian (Linux); they survive the loss of a guardian, with all that is below them.
         Children in the member's own session do in any case. Asked in the event loop.
     stdout, stderr: descriptors for the output of guardian and runs; None is the member's own.
-    keep_open: descriptors that the guardian and its runs inherit and leave alone (not on Windows).
+    keep_open: descriptors that the guardian and its runs inherit and leave alone (not on Windows);
+        with a `Keeper`, none or two.
     variant: one of ha_heartbeat.guardian.tree.VARIANTS; None is the platform's.
     keeper: what forks the guardian, and holds listeners and descriptors for it (Linux); None: it
         is started as a process, which has a keeper of its own.
@@ -231,6 +232,11 @@ class Guardian:
     def pid(self) -> int | None:
         """The guardian's process id; None while there is none."""
         return self._link.pid if self._link is not None else None
+
+    @property
+    def runs_something(self) -> bool:
+        """Whether a run was asked for that is not known to have ended."""
+        return bool(self._runs)
 
     @property
     def keeper_pid(self) -> int | None:
@@ -423,7 +429,8 @@ class Guardian:
         with control:
             if self._keeper is not None:
                 times = self._stop_timeout_s, self._margin_s
-                return await self._keeper.open(control, *times, self._output, self._vips)
+                fds = self._output, self._keep_open
+                return await self._keeper.open(control, *times, *fds, self._vips)
             with ThreadPoolExecutor(1) as thread:  # asked once: it spawns one at most
                 return await aside(thread, self._spawn, control)
 
@@ -514,6 +521,9 @@ class Guardian:
         process = link.process
         if self._keeper is not None:
             await self._keeper.bury(process, self._kill_at_ns)
+            if process.returncode != 0:
+                with ThreadPoolExecutor(1) as thread:
+                    await aside(thread, take_off, self._vips)
             return
         assert isinstance(process, subprocess.Popen)
         with ThreadPoolExecutor(1) as thread:

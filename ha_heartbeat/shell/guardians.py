@@ -23,7 +23,7 @@ LINGER_S = 1.0
 class Guardians:
     """All guardians of one member.
 
-    listeners, spare, stdout, stderr, keep_open and variant: as of `Guardian`.
+    listeners, spare, stdout, stderr and variant: as of `Guardian`.
     """
 
     def __init__(
@@ -33,16 +33,14 @@ class Guardians:
         spare: Callable[[], Collection[int]] = tuple,
         stdout: int | None = None,
         stderr: int | None = None,
-        keep_open: Sequence[int] = (),
         variant: str | None = None,
     ) -> None:
         self._listeners = tuple(listeners)
         self._spare = spare
         self._output = (stdout, stderr)
-        self._keep_open = tuple(keep_open)
         self._variant = variant
         forks = sys.platform == "linux" and variant in (None, "linux", "linux-sweep")
-        self._keeper = Keeper(self._listeners, spare, self._output, self._keep_open)
+        self._keeper = Keeper(self._listeners, spare, self._output)
         self._forks = forks
 
     @property
@@ -71,6 +69,7 @@ class Guardians:
         on_event: Callable[[Event], None],
         stdout: int | None = None,
         stderr: int | None = None,
+        keep_open: Sequence[int] = (),
     ) -> Guardian | LazyGuardian:
         """The runner of one service; arguments as of `Guardian`, output by default the member's."""
         output = (
@@ -88,7 +87,7 @@ class Guardians:
                 spare=self._spare,
                 stdout=output[0],
                 stderr=output[1],
-                keep_open=self._keep_open,
+                keep_open=keep_open,
                 keeper=self._keeper if self._forks else None,
             )
 
@@ -229,12 +228,16 @@ class LazyGuardian:
             self._on_event(Gone(now_ns()))
 
     def _hear(self, event: Event) -> None:
-        self._on_event(event)
-        if isinstance(event, Gone | Expired) and not self._ending:
+        if isinstance(event, Gone | Expired) and not self._is_spoken_for():
             if self._linger is not None:
                 self._linger.cancel()
             loop = asyncio.get_running_loop()
             self._linger = loop.call_later(LINGER_S, self._retire)
+        self._on_event(event)  # last: a run that is begun in it keeps the guardian
+
+    def _is_spoken_for(self) -> bool:
+        """Whether it is being ended in any case, or has a run that was on its way to it."""
+        return self._ending or (self._guardian is not None and self._guardian.runs_something)
 
     def _retire(self) -> None:
         self._linger = None

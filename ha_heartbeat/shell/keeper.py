@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 from ha_heartbeat.guardian.clock import now_ns
 from ha_heartbeat.guardian.protocol import VERSION
@@ -64,12 +65,10 @@ class Keeper:
         listeners: Sequence[int],
         spare: Callable[[], Collection[int]],
         output: tuple[int | None, int | None],
-        keep_open: Sequence[int],
     ) -> None:
         self._listeners = tuple(listeners)
         self._spare = spare
         self._output = output
-        self._keep_open = tuple(keep_open)
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
         self._unsent: list[tuple[bytes, tuple[int, ...]]] = []
@@ -122,7 +121,7 @@ class Keeper:
             stdin=subprocess.DEVNULL,
             stdout=self._output[0],
             stderr=self._output[1],
-            pass_fds=(*fds, *self._keep_open),
+            pass_fds=fds,
             start_new_session=True,
         )
 
@@ -132,9 +131,13 @@ class Keeper:
         stop_timeout_s: float,
         margin_s: float,
         output: tuple[int | None, int | None],
+        keep_open: Sequence[int],
         vips: Sequence[str],
     ) -> Forked:
-        """A guardian with that channel and these virtual addresses. Raises OSError."""
+        """A guardian with that channel and these virtual addresses. Raises OSError.
+
+        keep_open: no descriptors, or two, which it and its runs inherit and leave alone.
+        """
         await self.start()
         assert self._process is not None
         self._number += 1
@@ -143,7 +146,7 @@ class Keeper:
             output, (1, 2), strict=True))  # fmt: skip
         times = f"{round(stop_timeout_s * 1e9)} {round(margin_s * 1e9)}"
         words = " ".join(("open", str(fork.number), times, *vips))
-        self._ask(words, (control.fileno(), stdout, stderr))
+        self._ask(words, (control.fileno(), stdout, stderr, *keep_open))
         try:
             await fork.opened  # the descriptor is not to be closed before it was passed
         except OSError:
@@ -190,17 +193,20 @@ class Keeper:
         """Whether it shows within that time that it is there; returns when the guardian ended."""
         self._number += 1
         number = self._number
-        pong = self._pings[number] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        pong = self._pings[number] = loop.create_future()
+        gone = loop.create_task(fork.gone.wait())
+        over: set[asyncio.Future[Any]] = {fork.ended, gone}
         self._ask(f"ping {number}")
         try:
-            waited = {pong, fork.ended}
             done, _ = await asyncio.wait(
-                waited, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
+                {pong, *over}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
             )
-            if pong in done and not fork.ended.done():  # it is clearing up
-                await asyncio.wait({fork.ended}, timeout=limit_s)
+            if pong in done and not done & over:  # it is clearing up, or it has hung up
+                await asyncio.wait(over, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             return bool(done) or fork.gone.is_set()
         finally:
+            gone.cancel()
             self._pings.pop(number, None)
 
     async def _clear(self, process: subprocess.Popen[bytes]) -> int | None:

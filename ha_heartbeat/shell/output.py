@@ -37,13 +37,18 @@ class Output:
     @property
     def make_guardian(self) -> MakeRunner:
         """Makes a guardian whose runs print into the pipes, and hold their reading ends open."""
-        (read, stdout), (also_read, stderr) = self._pipes
-        return partial(Guardian, stdout=stdout, stderr=stderr, keep_open=(read, also_read))
+        stdout, stderr = self.streams
+        return partial(Guardian, stdout=stdout, stderr=stderr, keep_open=self.reading_ends)
 
     @property
     def streams(self) -> tuple[int, int]:
         """The descriptors into which the runs print."""
         return self._pipes[0][1], self._pipes[1][1]
+
+    @property
+    def reading_ends(self) -> tuple[int, int]:
+        """The descriptors that guardian and runs hold open, so that no death breaks the pipes."""
+        return self._pipes[0][0], self._pipes[1][0]
 
     def start(self) -> None:
         """Carry on from now on. Raises RuntimeError when there is no thread to be had."""

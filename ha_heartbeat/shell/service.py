@@ -141,13 +141,15 @@ class Service:
         common = self._common
         margin_s = kill_margin_s(self.core.state.settings.lease_s)
         if common.guardians is not None:
-            stdout, stderr = self._output.streams if self._output is not None else (None, None)
+            output = self._output
+            stdout, stderr = output.streams if output is not None else (None, None)
             return common.guardians.make_runner(
                 stop_timeout_s=self.config.stop_timeout_s,
                 margin_s=margin_s,
                 on_event=self._hear_guardian,
                 stdout=stdout,
                 stderr=stderr,
+                keep_open=output.reading_ends if output is not None else (),
             )
         make_runner = common.make_runner
         if self._output is not None:

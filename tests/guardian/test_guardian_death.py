@@ -108,6 +108,14 @@ def kill(*pids: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def state(pid: int) -> str:
+    """The letter of proc_pid_stat(5); "" for none of that number."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
 def await_refusal(port: int, *tree: int) -> None:
     """Probe the port until it is refused; all of the tree must be dead by then."""
 
@@ -202,6 +210,36 @@ def test_any_one_that_is_left_ends_the_tree(
         (reason,) = member.expect("Lost")
         assert "killed by signal 9" in reason
         assert not any(map(alive, tree))
+
+
+def test_a_guardian_left_alone_sleeps_until_its_tree_is_to_be_killed(
+    member: Member, tmp_path: Path
+) -> None:
+    line = f"trap '' TERM; echo $$ > {tmp_path}/pid; exec sleep 600"
+    pid = member.run(shell(line))
+    assert pid_from(tmp_path / "pid") == pid
+    kill(member.pid)
+    member.process.wait()
+    kill(member.keeper)
+    wait_for(lambda: state(member.keeper) in ("", "Z"))
+    wait_for(lambda: all(state(member.guardian) == "S" for _ in range(50)))
+    assert alive(pid)
+    kill(pid)
+    await_refusal(member.port, pid)
+
+
+@pytest.mark.parametrize("variant", ["linux", "many"])
+def test_a_guardian_left_alone_kills_what_is_stubborn(
+    mark: str, variant: str, tmp_path: Path
+) -> None:
+    member = Member(variant, stop_timeout_s=0.3)
+    try:
+        line = f"trap '' TERM; setsid sleep 600 & echo $! > {tmp_path}/pid; exec sleep 600"
+        tree = member.run(shell(line)), pid_from(tmp_path / "pid")
+        kill(member.pid, member.keeper)
+        await_refusal(member.port, *tree)
+    finally:
+        member.close()
 
 
 @pytest.mark.parametrize("killed", list(permutations(WATCHERS, 3)), ids="-".join)

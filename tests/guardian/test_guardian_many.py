@@ -11,10 +11,20 @@ from typing import TypeVar
 
 import pytest
 
-from ha_heartbeat.guardian.protocol import Cleared, Ended, Gone, Leftovers, Ready, Started
+from ha_heartbeat.guardian.clock import now_ns
+from ha_heartbeat.guardian.protocol import (
+    Cleared,
+    Ended,
+    Expired,
+    Gone,
+    Leftovers,
+    Ready,
+    Started,
+)
 from ha_heartbeat.shell import guardians as module
+from ha_heartbeat.shell import keeper as keepers
 from ha_heartbeat.shell.guardian import Event, Lost
-from ha_heartbeat.shell.guardians import Guardians
+from ha_heartbeat.shell.guardians import Guardians, LazyGuardian
 from tests.guardian.rig import (
     PATIENCE_S,
     alive,
@@ -134,6 +144,42 @@ def test_an_idle_service_has_no_process_and_nothing_to_stop(
     play(scene, 1)
 
 
+def test_what_is_begun_as_a_tree_ends_keeps_the_guardian(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is begun in the very call that tells of the end, or was on its way before."""
+    monkeypatch.setattr(module, "LINGER_S", 0.05)
+
+    async def scene(_: Guardians, services: list[Service]) -> None:
+        at_once, before, idle = services
+
+        def begin(event: Event) -> None:
+            at_once.heard.put_nowait(event)
+            if isinstance(event, Gone):
+                at_once.runner.run(shell("exec sleep 600", 2))
+
+        monkeypatch.setattr(at_once.runner, "_on_event", begin)
+        runs = [await service.run("exec sleep 600") for service in services]
+        pids = [service.pid for service in services]
+        at_once.runner.kill()
+        await at_once.expect(Ended)
+        await at_once.expect(Gone)
+        runs[0] = (await at_once.expect(Started)).pid
+        assert isinstance(before.runner, LazyGuardian)
+        assert before.runner._guardian is not None
+        before.runner._guardian._hear(Expired(0, now_ns()))
+        await before.expect(Expired)
+        idle.runner.kill()  # the last one, so the times of the others are over when its own is
+        while idle.runner.pid is not None:
+            await asyncio.sleep(0.01)
+        for service, run, pid in zip((at_once, before), runs, pids, strict=False):
+            assert service.pid == pid
+            assert alive(run)
+            service.runner.kill()
+            await service.expect(Ended)
+            await service.expect(Gone)
+
+    play(scene)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_guardian_lost_or_late_takes_its_tree_along_and_no_other(
     how: signal.Signals, tmp_path: Path
@@ -189,6 +235,32 @@ def test_a_keeper_killed_loses_all_trees_and_is_replaced_and_one_stopped_loses_n
             os.kill(keeper, signal.SIGCONT)
 
     play(scene)
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_a_keeper_killed_after_its_guardian_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answers: bool
+) -> None:
+    """Whether it has still answered or not, what is left is killed as soon as it is gone."""
+    monkeypatch.setattr(keepers, "_ANSWER_S", 2 * PATIENCE_S)
+
+    async def scene(guardians: Guardians, services: list[Service]) -> None:
+        line = f"setsid sleep 600 & echo $! > {tmp_path}/pid; exec sleep 600"
+        tree = await services[0].run(line), pid_from(tmp_path / "pid")
+        keeper, handle = guardians.keeper_pid, guardians._keeper
+        assert keeper is not None
+        os.kill(keeper, signal.SIGSTOP)  # so that the end of the guardian is seen first
+        os.kill(services[0].pid, signal.SIGKILL)
+        while not handle._pings:
+            await asyncio.sleep(0.001)
+        if answers:
+            handle._take("pong", next(iter(handle._pings)), "")
+            await asyncio.sleep(0)
+        os.kill(keeper, signal.SIGKILL)
+        await services[0].expect(Lost)
+        assert not any(map(alive, tree))
+
+    play(scene, 1)
 
 
 def test_all_start_at_once() -> None:

@@ -26,6 +26,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 WORK = Path(__file__).with_name("work.py")
 MARK = "HA_HEARTBEAT_MEMBER_TEST"
+GUARDIAN = "from ha_heartbeat.guardian."
 PATIENCE_S = 40.0
 POLL_S = 0.015
 LINE = re.compile(r"\S+ \S+ (?P<name>\S+) (?P<role>[a-z-]+)(?: (?P<epoch>\d+))?: (?P<text>.*)")
@@ -160,12 +161,12 @@ class Member:
     @property
     def keeper(self) -> int:
         """The process that watches over the guardian; 0 while there is none."""
-        return _child(self.pid, "guardian.main")
+        return _child(self.pid, GUARDIAN)
 
     @property
     def guardian(self) -> int:
-        """The guardian's process; 0 while there is none."""
-        return _child(self.keeper, "guardian.main")
+        """The guardian's process, of a file with one service; 0 while there is none."""
+        return _child(self.keeper, GUARDIAN)
 
     def processes(self) -> list[int]:
         """Everything alive that was started in this life, the member included."""

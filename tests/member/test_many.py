@@ -55,7 +55,8 @@ class Many:
         log = self.rig.place / f"{life}-m{number}.log"
         arguments = ["--config", str(self.file(number))]
         mark = f"{self.rig.word}-{life}."
-        words = [sys.executable, "-S", "-E", str(self.rig.program), *arguments]
+        inside = self.rig.inside(number)
+        words = [*inside, sys.executable, "-S", "-E", str(self.rig.program), *arguments]
         self.rig.members.append(Member(mark, f"m{number}", words, log))
         return self.rig.members[-1]
 
@@ -208,6 +209,20 @@ def test_a_file_beside_a_command_line(rig: Rig) -> None:
     wait_for(lambda: again.said("m2/default supervisor"), "m2 to supervise")
     wait_for(lambda: many.pid("other", again) not in (0, other), "the other to run on m2")
     many.judge("other")
+
+
+def test_output_that_is_kept_survives_the_death_of_the_member(rig: Rig) -> None:
+    """No broken pipe: the command ends as its guardian tells it to, with its last words."""
+    many = Many(rig)
+    left = rig.place / "left"
+    leave = f"echo leaving; echo wrong >&2; echo done > {left}; exit 0"
+    words = f"trap '{leave}' TERM; echo up; while :; do sleep 0.05; done"
+    many.write(1, {"a": {"command": words}}, journal_output=100)
+    m1 = many.start(1)
+    wait_for(lambda: "up" in m1.output, "the command to run")
+    m1.kill()
+    wait_for(lambda: not m1.processes(), "the end of what it carried")
+    assert left.exists(), "the command did not end in its own way"
 
 
 def test_orders_name_a_service(rig: Rig) -> None:

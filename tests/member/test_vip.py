@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from tests.member.rig import Member, paused, send, wait_for
+from tests.member.test_many import Many
 from tests.vip.network import CLIENT, DEVICE, MEMBERS, V4, V6, VIPS, NetRig
 from tests.vip.network import rigs_in as rigs_in
 
@@ -116,6 +117,23 @@ def test_a_lost_guardian_is_no_loss_of_the_role(rig: NetRig) -> None:
         rig.works(one)
         assert has_both(rig, one)
     one.stop()
+    assert is_bare(rig, one)
+
+
+def test_with_a_file_it_is_off_before_the_loss_of_guardian_and_keeper_is_told(rig: NetRig) -> None:
+    """Nothing sets it up anew, as somebody else has it by then."""
+    many = Many(rig)
+    many.write(1, {"a": {"vip": list(VIPS)}})
+    one = many.start(1)
+    many.runs_on(one, "a")
+    assert has_both(rig, one)
+    rig.network.ip(CLIENT, "address", "add", f"{V4}/32", "dev", DEVICE)
+    killed = (one.guardian, one.keeper)
+    for pid in killed:
+        send(pid, signal.SIGSTOP)
+    for pid in killed:
+        send(pid, signal.SIGKILL)
+    one.hears("Virtual address .*: removed")
     assert is_bare(rig, one)
 
 
