@@ -133,7 +133,16 @@ if sys.platform != "win32":
 
         strike(look)
         left = orphans(spared)
-        for pid in left:
+        _reap(left)
+        return bool(left)
+
+    def reap_orphans(spared: Collection[int]) -> None:
+        """Reap those that have ended; nothing is looked for while no child has."""
+        with suppress(ChildProcessError):  # there are no children
+            if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                _reap(orphans(spared))
+
+    def _reap(pids: Collection[int]) -> None:
+        for pid in pids:
             with suppress(ChildProcessError):  # reaped by somebody who knew it
                 os.waitpid(pid, os.WNOHANG)
-        return bool(left)

@@ -302,6 +302,17 @@ class Guardian:
         if self._send(Cut(round(grace_s * 1e9))):
             self._expect_answer()
 
+    def reap(self) -> None:
+        """Reap orphans that have ended: what the processes to be spared have left (Linux).
+
+        A guardian that is being started or buried is not known well enough to be told from them,
+        and who buries one reaps them all.
+        """
+        if self._keeper is not None:
+            self._keeper.reap()
+        elif sys.platform == "linux" and self._variant != "posix" and self._link is not None:
+            sweep.reap_orphans({*self._spare(), self._link.process.pid})
+
     async def end(self) -> None:
         """Kill what is left, and return when the guardian and all of its tree are gone."""
         self._ending.set()

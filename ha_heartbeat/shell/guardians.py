@@ -172,6 +172,10 @@ class LazyGuardian:
         else:
             self._do(lambda guardian: guardian.cut(grace_s))
 
+    def reap(self) -> None:
+        """As of `Guardian`."""
+        self._keeper.reap()
+
     async def end(self) -> None:
         """Kill what is left, and return when the guardian and all of its tree are gone."""
         self._ending = True

@@ -181,6 +181,12 @@ class Keeper:
             fork.ended.set_result(None)
         self._forks.pop(fork.number, None)
 
+    def reap(self) -> None:
+        """As of `Guardian`; the guardians of a keeper that was lost are children, too."""
+        if sys.platform == "linux" and self._requests is not None and self._process is not None:
+            forks = {fork.pid for fork in self._forks.values()}
+            sweep.reap_orphans({*self._spare(), *forks, self._process.pid})
+
     async def end(self) -> None:
         """Return when it is gone, and nothing of any tree is left."""
         if self._requests is not None:

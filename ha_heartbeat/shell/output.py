@@ -56,13 +56,19 @@ class Output:
             thread = threading.Thread(
                 target=self._carry, args=(read, descriptor), name="output", daemon=True
             )
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                self.close()
+                raise
             self._threads.append(thread)
 
     def close(self) -> None:
         """Carry on what is left, once guardian and command are gone; not for long."""
         for _, write in self._pipes:
             os.close(write)
+        for read, _ in self._pipes[len(self._threads) :]:  # no thread was to be had for it
+            os.close(read)
         for thread in self._threads:
             thread.join(CLOSE_S)
 
@@ -74,16 +80,23 @@ class Output:
 
     def _carry(self, read: int, descriptor: int) -> None:
         """Blocks where the command itself would have blocked. Nothing is lost of what is taken."""
-        while data := os.read(read, CHUNK_BYTES):
-            with self._lock:
-                self._tail += data
-                del self._tail[: -self._limit]
-            rest = memoryview(data)
-            while rest:
-                try:
-                    rest = rest[os.write(descriptor, rest) :]
-                except OSError:  # nobody reads it any more: it is kept here all the same
-                    break
+        try:
+            while data := os.read(read, CHUNK_BYTES):
+                with self._lock:
+                    self._tail += data
+                    del self._tail[: -self._limit]
+                _write(descriptor, data)
+        finally:
+            os.close(read)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except OSError:  # nobody reads it any more: it is kept all the same
+            break
 
 
 def _pipe() -> tuple[int, int]:

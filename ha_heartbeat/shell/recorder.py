@@ -1,8 +1,8 @@
 """Writes the journal in a thread of its own, so that a slow or full disk never holds up a member.
 
 What cannot be written waits in memory, up to a limit; it is said once, tried again, and when more
-is lost than can wait, the gap is recorded as soon as there is room. A journal that is damaged is
-moved aside, and a new one begun.
+is lost than can wait, the gap is recorded as soon as there is room. What is asked of the journal
+meanwhile is answered then. A journal that is damaged is moved aside, and a new one begun.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from ha_heartbeat.shell.aside import aside
 
 MAX_WAITING: Final = 2000
 """Entries that wait for a disk that takes none: a megabyte or so, with the output of their runs."""
+
+MAX_WORKS: Final = 2000
+"""Questions that wait for it, each with what it is about: of the peer, and of services."""
 
 MAX_BATCH: Final = 500
 MAX_QUEUED: Final = 5000
@@ -56,6 +59,8 @@ class Recorder:
         self._loop = asyncio.get_running_loop()
         self._inbox: queue.SimpleQueue[Entry | Work | None] = queue.SimpleQueue()
         self._waiting: list[Entry] = []  # of the thread
+        self._works: list[Work] = []  # of the thread
+        self._begun_anew = 0  # how often a damaged journal was moved aside
         self._gap: tuple[int, float] | None = None  # of the thread: entries lost, since when
         self._since_prune = PRUNE_EVERY
         self._pruned_s = 0.0
@@ -118,12 +123,17 @@ class Recorder:
         self._inbox.put(find)
 
     def take(self, batch: Batch, reply: Callable[[], None]) -> None:
-        """Keep what the peer has sent; `reply` is called in the loop when it is on disk."""
+        """Keep what the peer has sent; `reply` is called in the loop when it is on disk.
+
+        Or when there is another journal by now, which lacks what came before it.
+        """
+        begun_anew = self._begun_anew
 
         def keep(journal: Journal) -> None:
-            journal.take(batch)
-            self._note_peer_runs(batch)
-            self._since_prune += len(batch.rows)
+            if begun_anew == self._begun_anew:
+                journal.take(batch)
+                self._note_peer_runs(batch)
+                self._since_prune += len(batch.rows)
             self._tell(reply)
 
         self._inbox.put(keep)
@@ -156,14 +166,15 @@ class Recorder:
         going = True
         while going:
             journal = journal or self._open()
-            going, works = self._collect(journal is not None)
+            going = self._collect(journal is not None)
             if journal is None:
                 self._shorten()
                 continue
             try:
                 self._write(journal)
-                for work in works:
-                    work(journal)
+                while self._works:
+                    self._works[0](journal)
+                    del self._works[0]
                 self._prune(journal)
             except JournalError as error:
                 self._failed(error)
@@ -191,23 +202,22 @@ class Recorder:
             return None
         return journal
 
-    def _collect(self, is_open: bool) -> tuple[bool, list[Work]]:
-        """Wait for something to do; without a journal, or with some left over, not for ever."""
-        works: list[Work] = []
-        limit_s = RETRY_S if self._waiting or not is_open else None
+    def _collect(self, is_open: bool) -> bool:
+        """Wait for something to do, but not for ever when it goes badly; False at the end."""
+        limit_s = RETRY_S if self.problem or not is_open else None
         try:
             item = self._inbox.get(timeout=limit_s)
         except queue.Empty:
-            return True, works
+            return True
         while True:
             if item is None:
-                return False, works
+                return False
             if isinstance(item, Run | Change):
                 self._waiting.append(item)
-            else:
-                works.append(item)
+            elif len(self._works) < MAX_WORKS:
+                self._works.append(item)
             if len(self._waiting) >= MAX_BATCH or self._inbox.empty():
-                return True, works
+                return True
             item = self._inbox.get()
 
     def _write(self, journal: Journal) -> None:
@@ -268,6 +278,7 @@ class Recorder:
 
     def _move_aside(self) -> None:
         """Keep what is damaged for whoever wants to mend it, and begin anew."""
+        self._begun_anew += 1
         aside = f"{self._path}.damaged-{int(time.time())}"
         for end in ("", "-wal", "-shm"):
             try:

@@ -44,6 +44,9 @@ class CommandRunner(Runner, Protocol):
     def cut(self, grace_s: float) -> None:
         """As stop, but nothing is undone; answered by Cleared, or by Lost."""
 
+    def reap(self) -> None:
+        """Reap what has become a child of the member by the death of its parent, and has ended."""
+
 
 class MakeRunner(Protocol):
     """Makes one: see `Guardian` for what it is told."""

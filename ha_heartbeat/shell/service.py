@@ -49,6 +49,9 @@ FENCE_LIMIT_S: Final = 60.0
 SAME_LEASE: Final = 0.02
 """Leases that differ by less than this part of one are much the same to a guardian."""
 
+REAP_S: Final = 1.0
+"""What the rest of a command is given to end by itself, or by the kill of its group."""
+
 RETRY_S: Final = 1.0
 """How often what could not be written, to the state file or to stderr, is tried again."""
 
@@ -249,10 +252,20 @@ class Service:
         self._tell_at(core.Tick(), now)
 
     def _fence_ended(self, succeeded: bool, detail: str) -> None:
+        self._reap_soon()
         self.tell(core.FenceDone(succeeded, detail))
 
     def _check_ended(self, succeeded: bool, detail: str) -> None:
+        self._reap_soon()
         self.tell(core.CheckDone(succeeded, detail))
+
+    def _reap_soon(self) -> None:
+        """What fence or check has left comes to this process, and nobody else reaps it.
+
+        An application that is a member is not made the parent of orphans, and has its own children.
+        """
+        if isinstance(self._guardian, CommandRunner):
+            asyncio.get_running_loop().call_later(REAP_S, self._guardian.reap)
 
     def _hear_guardian(self, event: GuardianEvent) -> None:
         self._vips.hear(event)

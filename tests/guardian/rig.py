@@ -118,6 +118,28 @@ def pid_from(path: Path) -> int:
     return int(wait_for(lambda: path.read_text() if path.exists() else ""))
 
 
+def orphans() -> list[int]:
+    """Two that came to this process when their parent ended, and have ended since (Linux)."""
+    line = "sleep 600 & echo $!; setsid sleep 600 & echo $!"
+    with subprocess.Popen(
+        line, shell=True, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        assert parent.stdout is not None
+        pids = [int(parent.stdout.readline()) for _ in range(2)]
+        wait_for(lambda: os.getsid(pids[1]) == pids[1])
+        parent.wait()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        await_end(pid)
+    return pids
+
+
+def await_end(pid: int) -> None:
+    """Return when that child has ended; it is not reaped. Raises ChildProcessError if it was."""
+    if sys.platform != "win32":
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
 def shell(line: str, run: int = 1, *, term_at_ns: int = FAR_NS, kill_at_ns: int = FAR_NS) -> Run:
     """A run of one shell command."""
     return Run(run, term_at_ns, kill_at_ns, True, (line,), ())

@@ -34,10 +34,12 @@ from tests.guardian.rig import (
     PATIENCE_S,
     ROOT,
     alive,
+    await_end,
     lease,
     linux_only,
     listen,
     order,
+    orphans,
     pid_from,
     refused,
     shell,
@@ -197,6 +199,32 @@ def test_other_children_of_the_member_survive_a_lost_guardian() -> None:
                 process.kill()
                 process.wait()
         assert await watched.wait() == -signal.SIGKILL
+
+    play(scene, spare=lambda: spared)
+
+
+@linux_only
+def test_orphans_that_have_ended_are_reaped_and_no_other_child() -> None:
+    """What a health check leaves comes to the member."""
+    spared: list[int] = []
+
+    async def scene(member: Member) -> None:
+        left = orphans()
+        fence = subprocess.Popen(["false"], start_new_session=True)
+        child = subprocess.Popen(["false"])
+        spared.append(fence.pid)
+        for process in (fence, child):
+            await_end(process.pid)
+        keeper = member.keeper
+        os.kill(keeper, signal.SIGKILL)
+        await_end(keeper)
+        member.guardian.reap()
+        for pid in left:
+            with pytest.raises(ChildProcessError):
+                await_end(pid)
+        assert (fence.wait(), child.wait()) == (1, 1)
+        assert await member.expect(Lost) == Lost("the guardian was killed by signal 9")
+        await member.expect(Ready)
 
     play(scene, spare=lambda: spared)
 

@@ -28,10 +28,12 @@ from ha_heartbeat.shell.guardians import Guardians, LazyGuardian
 from tests.guardian.rig import (
     PATIENCE_S,
     alive,
+    await_end,
     lease,
     linux_only,
     listen,
     marked,
+    orphans,
     pid_from,
     refused,
     shell,
@@ -259,6 +261,22 @@ def test_a_keeper_killed_after_its_guardian_is_not_waited_for(
         os.kill(keeper, signal.SIGKILL)
         await services[0].expect(Lost)
         assert not any(map(alive, tree))
+
+    play(scene, 1)
+
+
+def test_orphans_that_have_ended_are_reaped_and_no_keeper() -> None:
+    async def scene(guardians: Guardians, services: list[Service]) -> None:
+        left = orphans()
+        keeper = guardians.keeper_pid
+        assert keeper is not None
+        os.kill(keeper, signal.SIGKILL)
+        await_end(keeper)
+        services[0].runner.reap()
+        for pid in left:
+            with pytest.raises(ChildProcessError):
+                await_end(pid)
+        await_end(keeper)
 
     play(scene, 1)
 

@@ -364,8 +364,12 @@ def paused(*pids: int) -> Iterator[None]:
 
 def _child(parent: int, words: str) -> int:
     """The child with these words in its command line; 0 if there is none."""
+    return next((pid for pid in children(parent) if words in title(pid)), 0)
+
+
+def children(parent: int) -> list[int]:
+    """The children of its main thread, zombies included; none if it has ended."""
     try:
-        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return [*map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())]
     except OSError:
-        return 0
-    return next((int(pid) for pid in children if words in title(int(pid))), 0)
+        return []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.member.rig import Member, Rig, holds_for, marked, wait_for
+from tests.member.rig import Member, Rig, children, holds_for, marked, wait_for
 
 pytestmark = pytest.mark.side_by_side
 
@@ -52,12 +52,13 @@ def test_nobody_to_hand_over_to(rig: Rig) -> None:
 
 def test_a_check_that_hangs_has_failed(rig: Rig) -> None:
     """And nothing of it is left."""
-    hangs = f'test ! -e {rig.place}/ill-"$HA_HEARTBEAT_MEMBER" || sleep 600'
+    hangs = f'test ! -e {rig.place}/ill-"$HA_HEARTBEAT_MEMBER" || (sleep 600; true)'
     worker, other = rig.pair(*check(rig, hangs), "--check-timeout", "0.4")
     fever(rig, worker).touch()
     worker.hears(r"The health check failed \(it took longer than 0.4 s\), 1 of 2")
     rig.works(other)
     wait_for(lambda: len(marked(worker.mark)) == 3, "member, guardian and keeper alone")
+    wait_for(lambda: children(worker.pid) == [worker.keeper], "the keeper alone, and no zombie")
 
 
 def test_runs_that_fail(rig: Rig) -> None:

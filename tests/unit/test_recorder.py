@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ha_heartbeat.journal import Change, Entry, Journal, JournalError, Run
+from ha_heartbeat.journal import Batch, Change, Entry, Journal, JournalError, Run
 from ha_heartbeat.shell import recorder as module
 from ha_heartbeat.shell.recorder import Recorder
 
@@ -115,6 +116,85 @@ def test_a_damaged_journal_is_kept_and_a_new_one_begun(tmp_path: Path) -> None:
     (aside,) = (n for n in notices if "is kept as" in n)
     assert os.path.exists(aside.split("kept as ")[1].split(";")[0])
     assert entries(tmp_path) == [run(1)]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Batch:
+    """What another member's journal has sent."""
+    journal = Journal.open(str(tmp_path / "elsewhere"), "m2")
+    try:
+        journal.write([run(number)._replace(member="m2") for number in range(3)])
+        batch = journal.lacking({}, 100_000)
+    finally:
+        journal.close()
+    assert batch is not None
+    return batch
+
+
+@pytest.mark.parametrize("method", ["open", "write", "take", "have"])
+def test_what_was_asked_while_it_could_not_be_used_is_answered_when_it_can(
+    method: str, elsewhere: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By itself, whatever failed: nobody else says a word."""
+    works = getattr(Journal, method)
+    locked = True
+
+    def fails(*words: Any) -> Any:
+        if locked:
+            raise JournalError("the journal cannot be used: database is locked")
+        return works(*words)
+
+    monkeypatch.setattr(Journal, method, fails)
+    monkeypatch.setattr(module, "RETRY_S", 0.05)
+
+    async def life() -> list[str]:
+        nonlocal locked
+        notices: list[str] = []
+        has: list[dict[str, int]] = []
+        recorder = made(tmp_path, notices)
+        recorder.record(run(1))
+        recorder.take(elsewhere, lambda: recorder.have(has.append))
+        if method == "have":
+            recorder.have(has.append)
+        await until(lambda: bool(recorder.problem))
+        assert not has
+        locked = False
+        await until(lambda: any(elsewhere.origin in told for told in has))
+        await until(lambda: not recorder.problem)
+        await recorder.close()
+        await asyncio.sleep(0)
+        return notices
+
+    notices = asyncio.run(life())
+    assert ["is written again" in notice for notice in notices] == [False, True]
+    assert len(entries(tmp_path)) == 4
+
+
+def test_what_was_sent_for_a_damaged_journal_is_asked_for_anew(
+    elsewhere: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new one lacks what came before it, which would never be sent again."""
+    take, damaged = Journal.take, [JournalError("the journal is malformed", damaged=True)]
+
+    def fails(self: Journal, batch: Batch) -> int:
+        for error in damaged:
+            damaged.clear()
+            raise error
+        return take(self, batch)
+
+    monkeypatch.setattr(Journal, "take", fails)
+    monkeypatch.setattr(module, "RETRY_S", 0.05)
+
+    async def life() -> list[dict[str, int]]:
+        has: list[dict[str, int]] = []
+        recorder = made(tmp_path, [])
+        recorder.take(elsewhere, lambda: recorder.have(has.append))
+        await until(lambda: bool(has))
+        await recorder.close()
+        return has
+
+    (has,) = asyncio.run(life())
+    assert elsewhere.origin not in has
 
 
 def test_a_slow_disk_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
