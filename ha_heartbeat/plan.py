@@ -6,7 +6,7 @@ belongs to the member as a whole repeated in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import pairwise
@@ -142,10 +142,15 @@ class Changes:
         return bool(self.added or self.removed or self.changed or self.restart)
 
 
-def changes(old: Plan, new: Plan) -> Changes:
-    """What leads from one plan to another; each part in the order of names."""
+def changes(old: Plan, new: Plan, carried: Iterable[Config] | None = None) -> Changes:
+    """What leads from one plan to another; each part in the order of names.
+
+    carried: the services that are really there, where not all of `old` could be started, or more
+    have been since.
+    """
     wide = {field: getattr(old, field) for field in MEMBER_WIDE}
-    before = {config.service: config for config in old.services}
+    services = old.services if carried is None else sorted(carried, key=_name)
+    before = {config.service: config for config in services}
     after = {config.service: replace(config, **wide) for config in new.services}
     return Changes(
         added=tuple(config for name, config in after.items() if name not in before),

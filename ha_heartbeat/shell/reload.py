@@ -2,7 +2,8 @@
 
 A file with mistakes changes nothing. Services that are the same in both are not touched. Those
 that are gone or have changed are stopped as by an operator: their peer may take over; then the
-changed ones begin anew.
+changed ones begin anew. One that could not be started is none that is carried: the next reload
+tries it again.
 """
 
 from __future__ import annotations
@@ -57,18 +58,27 @@ class Reload:
                 reply({"ok": False, "error": "the member is ending"})
                 return
             try:
-                new = self._reread()
+                new = await asyncio.to_thread(self._reread)
                 _check(new)
+                await self._lead_to(new, reply)
             except ConfigError as error:
                 self._refuse(reply, error.sentences)
-                return
-            found = changes(self._member.plan, new)
-            problems = [*found.restart, *await self._apply(found)]
-            for problem in problems:
-                self._member.notice(problem)
-            text = _summary(found, problems)
-            self._member.say(f"The file was read again: {text}.")
-            reply({"ok": not problems, "text": text, "error": "; ".join(problems), **_names(found)})
+            except Exception as error:  # the next one is to find a member that can be mended
+                text = f"the reload could not be completed: {_fault(error)}; try again"
+                self._member.notice(text)
+                reply({"ok": False, "error": text})
+
+    async def _lead_to(self, new: Plan, reply: Reply) -> None:
+        """From what is carried now, whatever could not be started before."""
+        member = self._member
+        carried = [service.config for service in member.services.values()]
+        found = changes(member.plan, new, carried)
+        problems = [*found.restart, *await self._apply(found)]
+        for problem in problems:
+            member.notice(problem)
+        text = _summary(found, problems)
+        member.say(f"The file was read again: {text}.")
+        reply({"ok": not problems, "text": text, "error": "; ".join(problems), **_names(found)})
 
     def _refuse(self, reply: Reply, mistakes: tuple[str, ...]) -> None:
         for mistake in mistakes:
@@ -85,32 +95,29 @@ class Reload:
         changed = [config.service for config in found.changed]
         stopping = [member.remove(name) for name in (*found.removed, *changed)]
         await asyncio.gather(*stopping)
-        kept = {c.service: c for c in member.plan.services if c.service in member.services}
         problems = []
-        if not member.is_ending:
-            for config in (*found.changed, *found.added):
-                if problem := await self._begin(config):
-                    problems.append(f"the service {config.service} was not started: {problem}")
-                else:
-                    kept[config.service] = config
-        if kept:
-            member.plan = Plan(tuple(kept.values()))
+        for config in (*found.changed, *found.added):
+            if member.is_ending:
+                break
+            if problem := await self._begin(config):
+                problems.append(f"the service {config.service} was not started: {problem}")
+            await asyncio.sleep(0)  # the services that go on have their leases to renew
         return problems
 
     async def _begin(self, config: Config) -> str:
-        """Start a service; "" or why it could not be."""
+        """Start a service; "" or why it could not be: the next reload tries it again."""
         member = self._member
         try:
-            state = open_state(config)
+            state = await asyncio.to_thread(open_state, config)  # a disk may take its time
             await look_at_addresses(config)
             service = member.make(config, state)
-        except StartError as error:
-            return str(error)
+        except Exception as error:
+            return _fault(error)
         try:
             await service.prepare()
-        except StartError as error:
+        except Exception as error:
             service.discard()
-            return str(error)
+            return _fault(error)
         member.services[config.service] = service
         if member.is_ending:
             await member.remove_unbegun(config.service)
@@ -125,6 +132,11 @@ def _check(plan: Plan) -> None:
         settings = config.settings()
         if settings.has_witness and (found := bounds.objections(settings)):
             raise ConfigError(f"{config.service}: {found[0]}")
+
+
+def _fault(error: Exception) -> str:
+    """What went wrong, for an operator."""
+    return str(error) if isinstance(error, StartError) else f"{type(error).__name__}: {error}"
 
 
 def _names(found: Changes) -> dict[str, list[str]]:

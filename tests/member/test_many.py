@@ -169,6 +169,30 @@ def test_a_reload_changes_what_changed_and_nothing_else(rig: Rig) -> None:
         many.judge("a", "b", "c", "d")
 
 
+def test_a_reload_that_could_start_nothing_is_mended_by_the_next(rig: Rig) -> None:
+    many = Many(rig)
+    with rig.free_port():
+        many.write(1, {"a": {}})
+        m1 = many.start(1)
+        many.runs_on(m1, "a")
+        (state,) = rig.place.glob("state/a@*/state.json")
+        for interval_s, mended_s in ((0.3, 0.3), (0.4, 0.3)):  # the last: the old file is put back
+            sound = state.read_bytes()
+            state.write_bytes(b"damaged")
+            many.write(1, {"a": {"interval_commands": interval_s}})
+            refused = many.hbctl(1, "reload")
+            assert refused.returncode == 1
+            assert "the service a was not started" in refused.stderr
+            state.write_bytes(sound)
+            many.write(1, {"a": {"interval_commands": mended_s}})
+            done = many.hbctl(1, "reload")
+            assert (done.returncode, done.stderr) == (0, "")
+            assert "added a" in done.stdout
+            many.runs_on(m1, "a")
+            assert many.status(1)["a"]["interval_commands_s"] == mended_s
+        many.judge("a")
+
+
 def test_a_reload_hands_over_what_is_removed(rig: Rig) -> None:
     many = Many(rig)
     many.write(1, {"a": WORKER, "b": WORKER})
