@@ -52,8 +52,7 @@ def take_over_silent(s: State, e: Event, now: float) -> None:
 
 def take_over_fenced(s: State, e: Event, now: float) -> None:
     """The operator's own command vouches for it. What it said before is not news any more."""
-    watch.disconnect(s)
-    watch.forget_peer(s)
+    watch.forget_fenced(s)
     votes.count_proof_of_death(s, s.fence_started_at)
     _become_worker(s, now, Evidence.FENCED, f"{s.settings.peer} was fenced: it is off.")
 
@@ -84,8 +83,7 @@ def take_over_outvoted(s: State, e: Event, now: float) -> None:
 
 def fenced_late(s: State, e: Event, now: float) -> None:
     """It is off, but so long after the question that another life of it may have begun."""
-    watch.disconnect(s)
-    watch.forget_peer(s)
+    watch.forget_fenced(s)
     s.say(
         Level.INFO,
         f"{s.settings.peer} was fenced, but that took longer than a lease: asking the witness.",
@@ -147,11 +145,13 @@ def lapse(s: State, e: Event, now: float) -> None:
     """The lease ran out: whoever was paused so long must ask before it goes on."""
     schedule.rest(s)
     _end_term(s, now)
+    s.worker_since = NEVER
     s.looking_since = now
     s.abstain_until = now + votes.kept_s(s.settings.lease_s)
-    if s.settings.has_witness:
-        voters = "neither its peer nor the witness" if s.settings.peer else "the witness has not"
-        why = f"{voters} renewed their vote in time, or it was paused"
+    if s.settings.has_witness and s.settings.peer:
+        why = "neither its peer nor the witness renewed their vote in time, or it was paused"
+    elif s.settings.has_witness:
+        why = "the witness has not renewed its vote in time, or it was paused"
     else:
         why = "it was paused or starved for longer than that"
     s.say(
@@ -342,8 +342,17 @@ def fence_void(s: State, e: Event, now: float) -> None:
 
 def begin_hand_over(s: State, e: Event, now: float) -> None:
     """The preferred peer is up again: wait for the run to end, at most the stop timeout."""
+    hand_over(s, e, now, _preferred(s))
+
+
+def hand_over_at_once(s: State, e: Event, now: float) -> None:
+    """The same, with nothing to wait for."""
+    release_for(s, e, now, _preferred(s))
+
+
+def _preferred(s: State) -> str:
     peer = s.peer.member if s.peer is not None else s.settings.peer
-    hand_over(s, e, now, f"{peer} is up again and preferred (--fallback)")
+    return f"{peer} is up again and preferred (--fallback)"
 
 
 def hand_over(s: State, e: Event, now: float, why: str) -> None:
@@ -429,6 +438,12 @@ def end_tree(s: State, e: Event, now: float) -> None:
     if not s.undoing:
         s.ending = s.undoing = True
         s.out.append(StopTree(s.settings.stop_timeout_s))
+
+
+def release_for(s: State, e: Event, now: float, why: str) -> None:
+    """There is nothing to end first; `why` begins the line of the log."""
+    s.say(Level.INFO, f"{why}: handing over now.")
+    release(s, e, now)
 
 
 def release(s: State, e: Event, now: float) -> None:

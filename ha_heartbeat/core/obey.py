@@ -44,16 +44,20 @@ def ask_for_role(s: State, e: Event, now: float) -> None:
 def begin_switchover(s: State, e: Event, now: float) -> None:
     """The role is moved because an operator says so, here or at the peer."""
     s.switch_note = ""
-    where = "here" if isinstance(e, SwitchoverRequested) else f"at {_peer(s)}"
-    actions.hand_over(s, e, now, f"The operator asks {where} for a switchover")
+    actions.hand_over(s, e, now, _order(s, e))
     _reply(s, e, True, f"handing over to {_peer(s)}.")
 
 
 def release_at_once(s: State, e: Event, now: float) -> None:
     """The same, with nothing to wait for."""
     s.switch_note = ""
-    actions.release(s, e, now)
+    actions.release_for(s, e, now, _order(s, e))
     _reply(s, e, True, f"gave the role to {_peer(s)}.")
+
+
+def _order(s: State, e: Event) -> str:
+    where = "here" if isinstance(e, SwitchoverRequested) else f"at {_peer(s)}"
+    return f"The operator asks {where} for a switchover"
 
 
 def _peer(s: State) -> str:

@@ -174,6 +174,7 @@ class State:
     fence_running: bool = False
     fenced_at: float = NEVER  # when it ended with success; NEVER since it was started again
     fence_retry_at: float = NEVER
+    fenced_life: str = ""  # the incarnation of the peer that was turned off last
 
     # the operator (orders)
     hold: Hold = NO_HOLD

@@ -674,7 +674,7 @@ TABLE: Final[Mapping[Phase, Mapping[Kind, tuple[Row, ...]]]] = {
             Row(
                 fallback_due_and_idle,
                 Phase.SUPERVISOR,
-                do.release,
+                do.hand_over_at_once,
                 "the preferred peer is there and nothing has to end first",
             ),
             Row(

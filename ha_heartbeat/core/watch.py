@@ -205,6 +205,13 @@ def forget_peer(s: State) -> None:
     s.inbound_ask = None
 
 
+def forget_fenced(s: State) -> None:
+    """The same by the operator's own word; should it speak again, that word was not true."""
+    disconnect(s)
+    s.fenced_life = s.peer.incarnation if s.peer is not None else ""
+    forget_peer(s)
+
+
 def unreachable(s: State, e: Unreachable) -> bool:
     """An attempt failed in a way that proves nothing; true if it was the current one."""
     if e.link != s.link or s.link_state is not LinkState.CONNECTING:
@@ -347,11 +354,19 @@ def _is_third(s: State, other: View) -> bool:
 
 
 def _deny(s: State, e: Asked, now: float) -> None:
-    """Neither believe nor vote; but if it bears the peer's name, see who holds its port now."""
+    """Neither believe nor vote; but if it bears the peer's name, see who holds its port now.
+
+    A life that was taken for dead may have said that before its end. It gets no reason: none of
+    the two is to be stopped.
+    """
     ask = e.ask
     reason = f"{s.settings.member} is paired with {s.settings.peer}"
     learn_epoch(s, ask.view.epoch_seen)
-    if ask.view.member != (s.peer.member if s.peer else ""):
+    if s.peer is None:
+        reason = ""
+        if ask.view.incarnation == s.fenced_life:
+            _say_not_off(s, ask.view)
+    elif ask.view.member != s.peer.member:
         s.say_once(
             f"third:{ask.view.member}",
             Level.WARNING,
@@ -362,6 +377,16 @@ def _deny(s: State, e: Asked, now: float) -> None:
         s.quick_probes += 1
         connect(s, now, probe=False)
     _answer_without_vote(s, e, now, reason)
+
+
+def _say_not_off(s: State, seen: View) -> None:
+    """The worst that a fence command can do; whoever wrote it has to know."""
+    s.say_once(
+        f"not-off:{seen.incarnation}",
+        Level.ERROR,
+        f"{seen.member} was fenced and speaks all the same: the fence command said that it is off "
+        f"when it was not, and two may have run. It must not exit 0 before the machine is off.",
+    )
 
 
 def _answer_without_vote(s: State, e: Asked, now: float, reason: str) -> None:
@@ -404,6 +429,8 @@ def _hear(s: State, seen: View, now: float) -> bool:
 
 def _meet(s: State, seen: View, now: float) -> None:
     """An incarnation not known before. The one before it is dead: its port was free to be bound."""
+    if seen.incarnation == s.fenced_life:
+        _say_not_off(s, seen)
     if s.peer is not None:
         votes.free_promise(s)
         _retire(s, s.peer.incarnation)

@@ -6,18 +6,22 @@ from random import Random
 
 import pytest
 
-from ha_heartbeat.core import foresight
+from ha_heartbeat.core import foresight, watch
 from ha_heartbeat.core.foresight import Loss, foresee
-from ha_heartbeat.core.state import FOREVER
+from ha_heartbeat.core.state import FOREVER, NEVER
 from ha_heartbeat.core.types import (
+    Asked,
     Effect,
     Evidence,
     PauseRequested,
     Phase,
     Replied,
+    Say,
+    SendAnswer,
     StartRun,
     SwitchoverRequested,
     TakeoverPolicy,
+    Tick,
 )
 from ha_heartbeat.sim.host import Host
 from ha_heartbeat.sim.scene import plain_scene
@@ -49,6 +53,49 @@ def test_the_worker_hands_over(to: str) -> None:
     w = world()
     told = reply(order(w.hosts[0], SwitchoverRequested(7, to)))
     assert (told.request, told.done) == (7, True)
+
+
+def said(effects: list[Effect]) -> list[str]:
+    return [effect.text for effect in effects if isinstance(effect, Say)]
+
+
+def test_with_no_run_going_the_log_says_why_it_is_handed_over() -> None:
+    w = world()
+    core = w.hosts[0].core
+    assert core is not None
+    core.state.run = ""
+    effects = order(w.hosts[0], SwitchoverRequested(7, ""))
+    assert core.state.phase is Phase.SUPERVISOR
+    assert said(effects) == [
+        "The operator asks here for a switchover: handing over now.",
+        "The command has ended here. Gave the role to m2; supervising it.",
+    ]
+
+
+def test_a_life_that_was_fenced_and_speaks_is_no_stranger() -> None:
+    """Its fence command said too early that it is off; neither of the two is to be stopped."""
+    w = world(has_fence=True)
+    core = w.hosts[1].core
+    assert core is not None
+    s = core.state
+    assert s.peer is not None
+    assert s.inbound_ask is not None
+    ask = s.inbound_ask._replace(seq=s.inbound_ask.seq + 1)
+    watch.forget_fenced(s)
+    effects = core.step(Asked(9, ask), w.hosts[1].clock.local(w.now))
+    (line,) = said(effects)
+    assert line.startswith("m1 was fenced and speaks all the same: ")
+    (answer,) = (effect.answer for effect in effects if isinstance(effect, SendAnswer))
+    assert (answer.vote, answer.reason) == (False, "")
+
+
+def test_who_lost_its_lease_is_no_worker_that_stops() -> None:
+    w = world(has_witness=True)
+    core = w.hosts[0].core
+    assert core is not None
+    core.step(Tick(), w.hosts[0].clock.local(w.now) + 2 * core.state.settings.lease_s)
+    assert core.state.phase is Phase.LOOKING
+    assert core.state.worker_since == NEVER
 
 
 @pytest.mark.parametrize(
