@@ -200,8 +200,13 @@ class Journal:
         """Open a journal to read it, whoever writes it. Raises JournalError."""
         import sqlite3
 
-        if not os.path.exists(path):
-            raise JournalError(f"there is no journal {path}")
+        try:
+            os.close(os.open(path, os.O_RDONLY))  # sqlite does not tell one reason from another
+        except FileNotFoundError:
+            raise JournalError(f"there is no journal {path}") from None
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise JournalError(f"the journal {path} cannot be read: {why}") from None
         try:
             db = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=BUSY_S)
             db.execute(f"PRAGMA cache_size = -{8 * CACHE_KIB}")

@@ -72,7 +72,8 @@ def _loss(screen: Screen, told: dict[str, Any], loss: dict[str, Any]) -> None:
     for line in loss["log"]:
         screen.line(f"  +{line['after_s']:.2f} s  {line['text']}", "dim")
     cut = told["cut"]
-    if "link" in loss["if"] and cut and cut["for_ever"]:
+    peer_acts = told["peer"] and told["peer"]["reachable"] and not told["paused"]
+    if "link" in loss["if"] and cut and cut["for_ever"] and peer_acts:
         screen.line(f"  Both run from {_span(cut['takeover_s'])} on, while it lasts.", "trouble")
 
 

@@ -23,17 +23,31 @@ EXIT_INTERRUPTED: Final = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what `argv` asks for, by default the process's own arguments; return the exit status."""
+    if sys.stdout is None:  # closed by whoever started this: nobody wants to read it
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
     args = parse(argv)
     try:
-        return _do(args)
+        status = _do(args)
+        sys.stdout.flush()
+        return status
     except ControlError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.status
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # whoever read it has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _print_no_more()
         return EXIT_OK
+    except OSError as error:
+        _print_no_more()
+        why = (error.strerror or str(error)).lower()
+        print(f"{PROGRAM}: cannot write to stdout: {why}; give it another place", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _print_no_more() -> None:
+    """What is left in the buffer is written at the end, and must not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _do(args: Any) -> int:

@@ -133,7 +133,7 @@ def _history(commands: Commands) -> None:
     )
     _member(history)
     add = history.add_argument
-    add("-n", "--limit", type=int, default=30, metavar="N", help="the last N (30)")
+    add("-n", "--limit", type=_count, default=30, metavar="N", help="the last N (30)")
     add("--runs", action="store_true", help="runs only")
     add("--changes", action="store_true", help="changes of role and the like only")
     add("--failed", action="store_true", help="runs that failed only")
@@ -141,6 +141,13 @@ def _history(commands: Commands) -> None:
     add("--epoch", type=int, metavar="N", help="of this epoch only")
     add("--since", default="", metavar="TIME", help="90s, 15m, 2h, 7d, or a date as 2026-01-31")
     add("--overlaps", action="store_true", help="overlaps; exit status 1 if there ever was one")
+
+
+def _count(word: str) -> int:
+    """How many. Raises ArgumentTypeError."""
+    if not word.isascii() or not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number of entries; give one from 1 on")
+    return int(word)
 
 
 def _orders(commands: Commands) -> None:

@@ -11,6 +11,9 @@ from ha_heartbeat.ctl.find import ControlError, Conversation, Place, find
 from ha_heartbeat.ctl.show import Cell, Screen, ago, clock, outcome, span
 
 HEADS: Final = ("SERVICE", "HERE", "THERE", "SINCE", "EPOCH", "LAST RUN", "NEXT RUN")
+NOBODY: Final = 3
+"""The status of an error, and of this program, that says that nobody runs."""
+
 STYLES: Final = {"worker": "worker", "supervisor": "supervisor"}
 
 
@@ -63,6 +66,7 @@ def _left_behind(place: Place, error: ControlError) -> dict[str, Any]:
     told: dict[str, Any] = {
         "ok": False,
         "error": str(error),
+        "not_running": error.status == NOBODY,
         "service": place.service,
         "local": place.local,
         "member": state.get("member", place.local),
@@ -94,7 +98,8 @@ def show(screen: Screen, members: list[dict[str, Any]]) -> None:
 
 def _row(m: dict[str, Any]) -> tuple[str, ...]:
     if not m["ok"]:
-        here = Cell(f"{m['member']} not running", "trouble")
+        what = "not running" if m["not_running"] else "cannot be asked"
+        here = Cell(f"{m['member']} {what}", "trouble")
         run = _run(m.get("last_run"))
         return (m["service"], here, Cell("?", "dim"), "", str(m["epoch"] or ""), run, "")
     here = Cell(f"{m['member']} {m['role']}", STYLES.get(m["role"], "paused"))
@@ -186,13 +191,15 @@ def _troubles(m: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def status(screen: Screen, places: list[Place], as_json: bool) -> int:
-    """Print it once; exit status 3 if none of them runs."""
+    """Print it once; exit status 3 if none of them runs, 1 if none answers and some may run."""
     members = gather(places)
     if as_json:
         print(json.dumps({"members": members}, indent=2))
     else:
         show(screen, members)
-    return 0 if any(member["ok"] for member in members) else 3
+    if any(member["ok"] for member in members):
+        return 0
+    return NOBODY if all(member["not_running"] for member in members) else 1
 
 
 # -- watch -----------------------------------------------------------------------------------------

@@ -310,7 +310,7 @@ class Member:
 
     @contextlib.contextmanager
     def _on_hangup(self) -> Iterator[None]:
-        """SIGHUP reads the file again; a member without one is left to the default."""
+        """SIGHUP reads the file again; a member without one is stopped by it."""
         if sys.platform == "win32" or self._reload is None:  # there is no such signal there
             yield
             return

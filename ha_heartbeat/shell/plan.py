@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -48,7 +49,8 @@ async def run_one(
     """Start a member with one service, live and end; the exit status. Raises StartError.
 
     stop_on: has what would stop the member call something else, for as long as its context lasts;
-    by default SIGTERM and SIGINT. A stop before the member lives ends the start in good order, too.
+    by default SIGTERM, SIGINT and SIGHUP. A stop before the member lives ends the start in good
+    order, too.
     """
     return await live_plan(Plan((config,)), log, notifier, make_runner=make_runner, stop_on=stop_on)
 
@@ -77,19 +79,33 @@ async def live_plan(
 
 @contextlib.contextmanager
 def stop_signals(on_stop: Callable[[], object]) -> Iterator[None]:
-    """Have SIGTERM and SIGINT call `on_stop` in the loop, and nothing once this is over."""
-    loop = asyncio.get_running_loop()
+    """Have SIGTERM and SIGINT call `on_stop` in the loop, and nothing once this is over.
 
-    def stop(*_: object) -> None:
+    So does the first SIGHUP: the terminal is gone. It often comes twice, from the kernel and from
+    the shell, which is no impatience. Where it is ignored it stays so, as nohup(1) wants it. A
+    member with a file has another use for it (`Member`).
+    """
+    loop = asyncio.get_running_loop()
+    numbers: list[signal.Signals] = [*STOP_SIGNALS]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    has_hung_up = False
+
+    def stop(number: int, _frame: object) -> None:
+        nonlocal has_hung_up
+        if number not in STOP_SIGNALS:
+            if has_hung_up:
+                return
+            has_hung_up = True
         loop.call_soon_threadsafe(on_stop)
 
-    for number in STOP_SIGNALS:
+    for number in numbers:
         signal.signal(number, stop)
     try:
         yield
     finally:
         # One that comes in the last moments must not spoil the exit status.
-        for number in STOP_SIGNALS:
+        for number in numbers:
             signal.signal(number, signal.SIG_IGN)
 
 

@@ -55,7 +55,20 @@ def test_the_script_of_a_checkout_runs_from_anywhere(tmp_path: Path) -> None:
     assert re.fullmatch(r"hbctl \S+\n", done.stdout)
 
 
-@pytest.mark.parametrize("words", [[], ["dance"], ["pause"], ["run"], ["run", "later"], ["logs"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["dance"],
+        ["pause"],
+        ["run"],
+        ["run", "later"],
+        ["logs"],
+        ["history", "-n", "0"],
+        ["history", "-n", "-3"],
+        ["history", "-n", "x"],
+    ],
+)
 def test_wrong_usage(words: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words)
@@ -79,6 +92,42 @@ def test_a_member_that_does_not_run(state_dir: Path, capsys: pytest.CaptureFixtu
     assert "2.3 ok" in out
     status, _, err = said(capsys, "switchover", "--state-dir", state_dir)
     assert (status, err) == (3, "hbctl: no member runs for web at m1:22221 on this machine\n")
+
+
+def test_a_member_that_cannot_be_asked_may_run(
+    state_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An operator without the right to ask must not take it for an outage."""
+    (home,) = state_dir.iterdir()
+    (home / places.CONTROL_SOCKET).symlink_to(places.CONTROL_SOCKET)  # which fails for root, too
+    status, out, _ = said(capsys, "status", "--state-dir", state_dir)
+    assert status == 1
+    assert "m1 cannot be asked" in out
+    assert "not running" not in out
+
+
+def test_a_journal_that_cannot_be_read_is_not_missing(
+    state_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home,) = state_dir.iterdir()
+    journal = home / places.JOURNAL_FILE
+    journal.unlink()
+    status, _, err = said(capsys, "history", "--state-dir", state_dir)
+    assert (status, err) == (1, f"hbctl: there is no journal {journal}\n")
+    journal.symlink_to(journal.name)
+    status, _, err = said(capsys, "history", "--state-dir", state_dir)
+    assert status == 1
+    assert f"the journal {journal} cannot be read: too many levels" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("where", [">/dev/full", ">&-"])
+def test_an_output_that_takes_nothing(state_dir: Path, where: str) -> None:
+    line = f'exec "$0" "$1" status --state-dir "$2" {where}'
+    words = ["sh", "-c", line, sys.executable, str(ROOT / "hbctl"), str(state_dir)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    full = (1, "hbctl: cannot write to stdout: no space left on device; give it another place\n")
+    assert (done.returncode, done.stderr) == (full if "full" in where else (3, ""))
 
 
 def test_another_service_is_another(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -241,6 +241,12 @@ def test_explain_follows_the_rules(rig: Rig) -> None:
     text = hbctl(rig, worker, "explain").stdout
     assert f"{worker.name} goes on as worker" in text
     assert "Both run from" in text
+    hbctl(rig, worker, "pause", "--reason", "nobody acts on anything now")
+    assert "Both run" not in hbctl(rig, worker, "explain").stdout
+    hbctl(rig, worker, "resume")
+    other.kill()
+    worker.hears("refused the connection")
+    assert "Both run" not in hbctl(rig, worker, "explain").stdout
 
 
 def test_only_its_owner_can_open_the_socket(rig: Rig) -> None:

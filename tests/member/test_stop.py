@@ -41,6 +41,27 @@ def test_goodbye(rigs: Callable[[int], list[Rig]]) -> None:
     assert len(rig.runs()) == 1
 
 
+def test_a_terminal_that_is_closed(rig: Rig) -> None:
+    """As often told twice, by the kernel and by the shell, which is not impatience."""
+    worker, other = rig.pair(*FAR, "--stop-timeout", "1", command=rig.work(0, "ignore-term"))
+    send(worker.pid, signal.SIGHUP)
+    worker.hears("Asked to stop: ending the command")
+    send(worker.pid, signal.SIGHUP)
+    assert worker.ended() == 0
+    assert not worker.said("Asked to stop again")
+    rig.works(other)
+    assert other.said("said goodbye")
+
+
+def test_what_nohup_has_started_goes_on(rig: Rig) -> None:
+    rig.inside = lambda number: ("nohup",)  # type: ignore[method-assign]
+    member = rig.member(1)
+    rig.works(member)
+    send(member.pid, signal.SIGHUP)
+    holds_for(0.3, lambda: not member.said("Asked to stop"), "nothing is asked")
+    assert member.stop() == 0
+
+
 def test_a_command_that_ignores_sigterm(rig: Rig) -> None:
     """Killed after the stop timeout; the goodbye waits for it, and so does the peer."""
     worker, other = rig.pair(*FAR, "--stop-timeout", "1", command=rig.work(0, "ignore-term"))
