@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ha_heartbeat.core import hooks
 from ha_heartbeat.core import types as core
@@ -20,8 +20,16 @@ from ha_heartbeat.shell.control import Handler, Reply, Request, RequestError, te
 from ha_heartbeat.shell.memory import Memory
 from ha_heartbeat.shell.recorder import Recorder
 
+Settled: TypeAlias = Callable[[Callable[[bool], None]], None]
+"""Calls what it is given as soon as all is on disk, or cannot be, with which of the two it is."""
+
 MAX_REASON_CHARS: Final = 200
 MAX_NAME_CHARS: Final = 255
+
+NOT_KEPT: Final = (
+    "It is not on disk, and would be forgotten at a restart: the state file cannot be written, and "
+    "the log says why."
+)
 
 
 class Desk:
@@ -51,11 +59,23 @@ class Desk:
             "run": self._run,
         }
 
-    def replied(self, effect: core.Replied) -> None:
-        """The core has answered a request."""
+    def replied(self, effect: core.Replied, settled: Settled | None = None) -> None:
+        """The core has answered a request.
+
+        settled: by this it is known whether an order that is to outlast a restart is on disk.
+        """
         reply = self._waiting.pop(effect.request, None)
-        if reply is not None:
-            reply({"ok": effect.done, "text" if effect.done else "error": effect.text})
+        if reply is None:
+            return
+
+        def answer(is_kept: bool) -> None:
+            text = effect.text if is_kept else f"{effect.text} {NOT_KEPT}"
+            reply({"ok": effect.done, "text" if effect.done else "error": text})
+
+        if settled is None:
+            answer(True)
+        else:
+            settled(answer)
 
     # -- questions ---------------------------------------------------------------------------------
 

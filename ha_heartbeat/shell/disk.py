@@ -64,6 +64,12 @@ class Disk:
         """Keep the order, soon."""
         self._aside(self._save_hold, hold)
 
+    def settled(self, then: Callable[[bool], None]) -> None:
+        """Call `then` in the loop, with whether all that was asked for before is on disk."""
+        self._writer.submit(int).add_done_callback(
+            lambda _: self._loop.call_soon_threadsafe(lambda: then(not self.failing))
+        )
+
     def retry(self) -> None:
         """Write what could not be written before."""
         if self.failing:

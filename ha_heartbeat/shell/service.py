@@ -101,6 +101,7 @@ class Service:
         self._incarnation = os.urandom(8).hex()
         self._lease_ns = (0, 0)
         self._evidence: core.Evidence | None = None  # of the takeover that is being logged
+        self._keeps_hold = False  # an order of the effects that are being done
         self._runs = RunNames()
         self._vips = VipLog(config.vip, log.say)
         self._output = _output_kept(config)
@@ -234,6 +235,7 @@ class Service:
             wall = time.time()
             effects = self.core.step(event, now, _chance())
             self._evidence = None
+            self._keeps_hold = False
             for effect in effects:
                 DO[type(effect)](self, effect)
             self.memory.note(self.core.state, event, effects, now, wall)
@@ -387,9 +389,11 @@ class Service:
 
     def _keep_hold(self, effect: core.KeepHold) -> None:
         self._disk.keep_hold(effect.hold)
+        self._keeps_hold = True
 
     def _reply(self, effect: core.Replied) -> None:
-        self.desk.replied(effect)
+        """What has to outlast a restart is confirmed when it is on disk."""
+        self.desk.replied(effect, self._disk.settled if self._keeps_hold else None)
 
     def _record_overlap(self, effect: core.RecordOverlap) -> None:
         self._disk.record_overlap(effect)

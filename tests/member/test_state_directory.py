@@ -6,12 +6,13 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.member.rig import Rig, holds_for, wait_for
+from tests.member.rig import ROOT, Rig, holds_for, wait_for
 
 
 @pytest.fixture
@@ -54,6 +55,23 @@ def empty(place: Path) -> None:
     for path in place.iterdir():
         if path.is_file():
             path.unlink()
+
+
+@pytest.mark.root
+def test_an_order_that_cannot_be_kept_is_not_confirmed_as_if_it_were(rig: Rig, small: Path) -> None:
+    def order(*words: str) -> str:
+        command = [sys.executable, str(ROOT / "hbctl"), *words, "--state-dir", str(small)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert not done.returncode, done.stderr
+        return done.stdout
+
+    member = rig.member(1, "--state-dir", str(small))
+    rig.works(member)
+    fill(small)
+    assert "paused. It is not on disk" in order("pause", "--reason", "full")
+    empty(small)
+    member.hears("is written again")
+    assert "not on disk" not in order("resume")
 
 
 @pytest.mark.root
