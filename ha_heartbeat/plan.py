@@ -40,8 +40,8 @@ KEYS: Final = {
 class Plan:
     """The services of one member, at least one, in the order of their names.
 
-    Raises ConfigError when there is none, when two have one name, or when they differ in what
-    belongs to the member.
+    Raises ConfigError when there is none, when two have one name or one virtual address, or when
+    they differ in what belongs to the member.
     """
 
     services: tuple[Config, ...]
@@ -52,6 +52,16 @@ class Plan:
             raise ConfigError("there is no service to carry; give at least one")
         ordered = tuple(sorted(self.services, key=_name))
         object.__setattr__(self, "services", ordered)
+        owners: dict[str, str] = {}
+        for config in ordered:
+            for vip in config.vip:
+                address = vip.partition("/")[0]
+                if (owner := owners.setdefault(address, config.service)) != config.service:
+                    raise ConfigError(
+                        f"the services {owner!r} and {config.service!r} both have the virtual "
+                        f"address {address}; whoever ends first would take it off the other: give "
+                        "each its own, or make the two one service"
+                    )
         for one, next_one in pairwise(ordered):
             if one.service == next_one.service:
                 raise ConfigError(f"two services are called {one.service!r}; rename one of them")

@@ -16,6 +16,7 @@ from ha_heartbeat.ctl.parser import PROGRAM
 from ha_heartbeat.ctl.show import Cell, Screen
 from ha_heartbeat.options import with_keys
 from ha_heartbeat.plan import Plan
+from ha_heartbeat.shell.vip import objection
 
 HEADS: Final = ("SERVICE", "MODE", "EVERY", "LEASE", "HOST LOST", "BOTH RUN", "COMMAND")
 MAX_COMMAND_CHARS: Final = 40
@@ -35,6 +36,8 @@ def check(screen: Screen, path: str, as_json: bool) -> int:
             f"{path}, services.{config.service}: {with_keys(sentence)}"
             for sentence in bounds.objections(config.settings())
         ]
+        if config.vip and (sentence := objection(config)):
+            warnings.append(f"{path}, services.{config.service}, on this machine: {sentence}")
     if objections:
         return _mistakes(objections, as_json)
     if as_json:

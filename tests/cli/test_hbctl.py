@@ -354,3 +354,13 @@ def test_every_command_says_what_it_is_for() -> None:
 )
 def test_spans(seconds: float, text: str) -> None:
     assert span(seconds) == text
+
+
+def test_an_address_that_this_machine_cannot_have_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ha.toml"
+    path.write_text('[services.a]\ncommand = "true"\nvip = "192.0.2.10/24@nosuch0"\n')
+    status, _, err = said(capsys, "check", path)
+    assert status == 0
+    assert f"warning: {path}, services.a, on this machine: --vip" in err

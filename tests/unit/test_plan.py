@@ -29,6 +29,14 @@ def test_what_is_no_plan() -> None:
         Plan((WEB, DB, WEB))
     with pytest.raises(ConfigError, match=r"'db' and 'web' differ in local.*one value for all"):
         Plan((WEB, dataclasses.replace(DB, local=Address("m9", 1))))
+    shared = [
+        dataclasses.replace(config, vip=(f"192.0.2.10/{prefix}@eth0",))
+        for config, prefix in ((WEB, 24), (DB, 32))
+    ]
+    with pytest.raises(
+        ConfigError, match=r"'db' and 'web' both have the virtual address 192\.0\.2"
+    ):
+        Plan(tuple(shared))
 
 
 def test_nothing_changes() -> None:
