@@ -76,12 +76,19 @@ def run(sockets: list[socket.socket], store: Store, address: Address) -> int:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             server = _Server(App(store, group), group, _connections(), notifier)
-            status = runner.run(server.serve(sockets, address))
+            status = runner.run(server.serve(sockets, address, _told_of(store)))
     finally:
         notifier.close()
         group.close()
     _say("has ended")
     return status
+
+
+def _told_of(store: Store) -> str:
+    """Whether it is the store that was meant: an empty one has forgotten every vote."""
+    if not store.found:
+        return f"its store {store.path} has no record yet"
+    return f"its store {store.path} has {store.found} record{'s' if store.found > 1 else ''}"
 
 
 class _Server:
@@ -97,8 +104,8 @@ class _Server:
         self._connections: set[Connection] = set()
         self._none_left = asyncio.Event()
 
-    async def serve(self, sockets: list[socket.socket], address: Address) -> int:
-        """Answer until a signal; returns the exit status that it means."""
+    async def serve(self, sockets: list[socket.socket], address: Address, told: str) -> int:
+        """Answer until a signal; returns the exit status that it means. told: of the store."""
         loop = asyncio.get_running_loop()
         stopped: asyncio.Future[int] = loop.create_future()
 
@@ -110,7 +117,7 @@ class _Server:
         listeners = [
             await loop.create_server(self._connect, sock=sock, backlog=BACKLOG) for sock in sockets
         ]
-        _say(f"answers on {address}")
+        _say(f"answers on {address}; {told}")
         self._notifier.status(f"answers on {address}")
         self._notifier.ready(self._is_well)
         gc.collect()

@@ -112,6 +112,8 @@ class Store:
             except (sqlite3.Error, OSError) as error:
                 raise StoreError(_why_not_opened(self.path, error)) from error
             self._opened = opened.pop_all()
+        self.found = len(self._records)
+        """How many records were there when it was opened."""
         # The inode cannot be given to another file while it is open here.
         self._identity = _identity(self.path)
         self._start_id = secrets.token_hex(4)

@@ -86,6 +86,7 @@ class Witness:
         self.port = free_port()
         self.url = f"witness://{HOST}:{self.port}"
         self.process: subprocess.Popen[str] | None = None
+        self.greeting = ""
 
     def start(self) -> None:
         words = ["--listen", f"{HOST}:{self.port}", "--store", str(self.store)]
@@ -96,8 +97,8 @@ class Witness:
             text=True,
         )
         assert self.process.stderr is not None
-        line = self.process.stderr.readline()
-        assert "answers on" in line, line
+        self.greeting = self.process.stderr.readline()
+        assert "answers on" in self.greeting, self.greeting
 
     def end(self, *, kill: bool = False) -> int:
         """End it and return its exit status."""

@@ -101,6 +101,18 @@ def test_a_record_is_made_replaced_and_read(client: Client, path: str) -> None:
     assert (head.status, head.body, head.tag) == (200, b"", replaced.tag)
 
 
+def test_it_says_whether_its_store_is_new(tmp_path: Path) -> None:
+    """A wrong --store would be a witness that has forgotten every vote."""
+    with witness(tmp_path) as running:
+        assert running.greeting.endswith(f"; its store {running.store} has no record yet\n")
+        made = Client(running.port)
+        with contextlib.closing(made.connection):
+            assert made.ask("PUT", "/v1/a", FIRST, b"one").status == 201
+        running.end()
+        running.start()
+        assert running.greeting.endswith(f"; its store {running.store} has 1 record\n")
+
+
 def test_conditions(client: Client, path: str) -> None:
     assert client.ask("PUT", path, {"If-Match": '"x"'}, b"v").status == 412
     made = client.ask("PUT", path, FIRST, b"v")
