@@ -42,6 +42,8 @@ def take_over_silent(s: State, e: Event, now: float) -> None:
         if s.heard_at == NEVER
         else f"has been silent for {heard:.3g} s"
     )
+    if s.unanswered_why:  # somebody is there, who does not take this member for its peer
+        how_long += f" ({s.unanswered_why.rstrip('.')})"
     _become_worker(
         s,
         now,

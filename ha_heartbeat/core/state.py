@@ -93,6 +93,7 @@ class State:
     refused_at: float = NEVER  # the latest of them
     refused_since: float = NEVER  # when the first of them was asked for
     unanswered: int = 0  # checks made since the peer was last heard
+    unanswered_why: str = ""  # the port is open, but whoever is there ended the connection so
 
     # our connection to it (watch)
     link: int = 0

@@ -217,6 +217,7 @@ def unreachable(s: State, e: Unreachable) -> bool:
     if e.link != s.link or s.link_state is not LinkState.CONNECTING:
         return False
     s.link_state = LinkState.NONE
+    s.unanswered_why = ""
     s.say(Level.CHECK, f"no connection to {s.settings.peer}: {e.reason}")
     return True
 
@@ -230,7 +231,9 @@ def link_broken(s: State, e: LinkBroken, now: float) -> None:
     s.say(Level.CHECK, f"the connection to {s.settings.peer} ended: {e.reason}")
     if s.link_answered:
         connect(s, now, probe=True)
-    elif s.quick_probes < QUICK_PROBES:
+        return
+    s.unanswered_why = e.reason
+    if s.quick_probes < QUICK_PROBES:
         s.quick_probes += 1
         connect(s, now, probe=s.was_connected)
 
@@ -419,6 +422,7 @@ def _hear(s: State, seen: View, now: float) -> bool:
         s.say(Level.INFO, f"{seen.member} is heard: it is {seen.phase.value}.")
     s.heard_at = now
     s.unanswered = 0
+    s.unanswered_why = ""
     s.refused_checks = 0
     s.refused_at = NEVER
     s.awaits_witness = False

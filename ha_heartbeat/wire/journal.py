@@ -14,7 +14,6 @@ decides nothing, and what is not a row of the right shape ends the connection.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -146,8 +145,10 @@ def _check(kind: str, value: object) -> None:
     elif kind in "iI":
         if type(value) is not int or abs(value) > MAX_COUNT:
             raise WireError("a row of a journal has no whole number where one belongs")
-    elif type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+    elif not isinstance(value, int | float) or isinstance(value, bool):
         raise WireError("a row of a journal has no number where one belongs")
+    elif not abs(value) <= MAX_COUNT:  # NaN neither; and no number that SQLite does not take
+        raise WireError("a row of a journal has a number out of range")
 
 
 def _check_count(value: object) -> None:

@@ -23,6 +23,17 @@ def test_another_service(rig: Rig) -> None:
     assert {run.member for run in rig.runs()} == {"m1"}
 
 
+def test_who_takes_over_from_another_service_says_that_it_was_turned_away(rig: Rig) -> None:
+    """By policy it acts on what it calls silence, so whoever reads that must find the reason."""
+    web = rig.member(1, "-t", "0.3", "--name", "web")
+    wait_for(lambda: web.is_worker, "the first to find nobody")
+    mail = rig.member(2, "-t", "0.3", "--name", "mail", command="sleep 600")
+    mail.hears(
+        r"was not heard .* turned us away: this member is of the service 'web', not 'mail': .*\), "
+        "which proves nothing, but --takeover silence acts on it"
+    )
+
+
 def test_the_same_name_on_both(rig: Rig) -> None:
     """Said once on both; one of them works all the same, and the other takes over."""
     one = rig.member(1, "-t", "0.5", name="twin")

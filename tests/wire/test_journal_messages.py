@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ha_heartbeat.wire import journal
-from ha_heartbeat.wire.codec import UnknownTypeError, decode
+from ha_heartbeat.wire.codec import MAX_COUNT, UnknownTypeError, decode
 from ha_heartbeat.wire.frames import MAX_LINE_BYTES, WireError
 from ha_heartbeat.wire.journal import Have, Rows, encode_have, encode_rows
 
@@ -23,8 +23,8 @@ values = {
     "s": texts,
     "i": st.integers(-(2**53), 2**53),
     "I": st.none() | counts,
-    "f": st.floats(allow_nan=False, allow_infinity=False),
-    "F": st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    "f": st.floats(-MAX_COUNT, MAX_COUNT),
+    "F": st.none() | st.floats(-MAX_COUNT, MAX_COUNT),
 }
 rows = st.one_of(
     *(
@@ -72,6 +72,10 @@ def test_have_survives() -> None:
         {"rows": [[*ROW[:3], 5, *ROW[4:]]]},
         {"rows": [[*ROW[:6], 2.5, *ROW[7:]]]},
         {"rows": [[*ROW[:7], "x", *ROW[8:]]]},
+        {"rows": [[*ROW[:7], True, *ROW[8:]]]},
+        {"rows": [[*ROW[:7], 10**400, *ROW[8:]]]},
+        {"rows": [[*ROW[:7], 2**63, *ROW[8:]]]},
+        {"rows": [[*ROW[:7], float("nan"), *ROW[8:]]]},
         {"rows": [[*ROW[:-1], "x" * 5000]]},
         {"rows": [[*ROW[:-1], "\ud800"]]},
     ],
