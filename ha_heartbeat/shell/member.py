@@ -244,13 +244,21 @@ class Member:
         service.start()
 
     async def remove(self, name: str) -> None:
-        """Stop one service in good order, while the others go on."""
+        """Stop one service in good order, while the others go on.
+
+        One that cannot be stopped whole is a fault, and ends the member: nothing of it may be left
+        beside another life of it.
+        """
         service = self.services[name]
-        await service.leave()
-        service.unplug()
-        await service.end_runs()
-        service.end_commands()
-        await service.close()
+        try:
+            await service.leave()
+            service.unplug()
+            await service.end_runs()
+            service.end_commands()
+            await service.close()
+        except Exception as error:
+            self._fail(error)
+            raise
         del self.services[name]
 
     async def remove_unbegun(self, name: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ha_heartbeat.config import Config, ConfigError
 from ha_heartbeat.core import bounds
@@ -21,6 +21,8 @@ from ha_heartbeat.shell.preconditions import look_at_addresses, open_state
 
 if TYPE_CHECKING:
     from ha_heartbeat.shell.member import Member
+
+ENDING: Final = "the member is ending"
 
 Reread: TypeAlias = Callable[[], Plan]
 """Reads the file of the plan again. Raises ConfigError."""
@@ -55,7 +57,7 @@ class Reload:
     async def _reload(self, reply: Reply) -> None:
         async with self._lock:
             if self._member.is_ending:
-                reply({"ok": False, "error": "the member is ending"})
+                reply({"ok": False, "error": ENDING})
                 return
             try:
                 new = await asyncio.to_thread(self._reread)
@@ -98,6 +100,7 @@ class Reload:
         problems = []
         for config in (*found.changed, *found.added):
             if member.is_ending:
+                problems.append(f"the service {config.service} was not started: {ENDING}")
                 break
             if problem := await self._begin(config):
                 problems.append(f"the service {config.service} was not started: {problem}")

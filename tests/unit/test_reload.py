@@ -82,6 +82,24 @@ def test_what_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told["error"] in member.said
 
 
+def test_what_is_not_begun_since_the_member_ends_is_told() -> None:
+    member = Nobody()
+
+    async def main() -> dict[str, Any]:
+        told: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+
+        def reread() -> Plan:
+            member.is_ending = True
+            return Plan((WEB,))
+
+        Reload(cast(Member, member), reread).on_request(told.set_result)
+        return await asyncio.wait_for(told, 30)
+
+    told = asyncio.run(main())
+    assert not told["ok"]
+    assert told["error"] == "the service web was not started: the member is ending"
+
+
 def test_a_file_that_cannot_be_read_again_at_all_is_told() -> None:
     def reread() -> Plan:
         raise MemoryError("no room")
