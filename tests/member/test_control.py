@@ -245,7 +245,7 @@ def test_explain_follows_the_rules(rig: Rig) -> None:
     assert "Both run" not in hbctl(rig, worker, "explain").stdout
     hbctl(rig, worker, "resume")
     other.kill()
-    worker.hears("refused the connection")
+    worker.hears("nobody supervises this worker until it is up again")
     assert "Both run" not in hbctl(rig, worker, "explain").stdout
 
 
