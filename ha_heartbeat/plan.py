@@ -52,16 +52,7 @@ class Plan:
             raise ConfigError("there is no service to carry; give at least one")
         ordered = tuple(sorted(self.services, key=_name))
         object.__setattr__(self, "services", ordered)
-        owners: dict[str, str] = {}
-        for config in ordered:
-            for vip in config.vip:
-                address = vip.partition("/")[0]
-                if (owner := owners.setdefault(address, config.service)) != config.service:
-                    raise ConfigError(
-                        f"the services {owner!r} and {config.service!r} both have the virtual "
-                        f"address {address}; whoever ends first would take it off the other: give "
-                        "each its own, or make the two one service"
-                    )
+        _check_owners(ordered)
         for one, next_one in pairwise(ordered):
             if one.service == next_one.service:
                 raise ConfigError(f"two services are called {one.service!r}; rename one of them")
@@ -130,6 +121,19 @@ class Plan:
     def service(self, name: str) -> Config | None:
         """The service of this name, None if there is none."""
         return next((config for config in self.services if config.service == name), None)
+
+
+def _check_owners(services: Iterable[Config]) -> None:
+    """Each virtual address is of one service. Raises ConfigError."""
+    owners: dict[str, str] = {}
+    having = [(vip.partition("/")[0], config.service) for config in services for vip in config.vip]
+    for address, service in having:
+        if (owner := owners.setdefault(address, service)) != service:
+            raise ConfigError(
+                f"the services {owner!r} and {service!r} both have the virtual address "
+                f"{address}; whoever ends first would take it off the other: give each its own, or "
+                "make the two one service"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def take_over_fenced(s: State, e: Event, now: float) -> None:
 
 def take_over_granted(s: State, e: Event, now: float) -> None:
     """The peer itself said that it does not run, and promised to keep it so."""
-    peer = s.peer.member if s.peer is not None else s.settings.peer
+    peer = s.peer_name
     if s.grant is Evidence.RELEASED:
         stopped = s.peer is not None and s.peer.phase is Phase.STOPPED
         if s.fallback and s.peer is not None and s.peer.fit and not stopped:
@@ -353,8 +353,7 @@ def hand_over_at_once(s: State, e: Event, now: float) -> None:
 
 
 def _preferred(s: State) -> str:
-    peer = s.peer.member if s.peer is not None else s.settings.peer
-    return f"{peer} is up again and preferred (--fallback)"
+    return f"{s.peer_name} is up again and preferred (--fallback)"
 
 
 def hand_over(s: State, e: Event, now: float, why: str) -> None:
@@ -384,7 +383,7 @@ def begin_giving_up(s: State, e: Event, now: float) -> None:
     """The command does badly here and the peer is fit: end it, and let the peer try."""
     schedule.rest(s)
     s.gave_up = health.complaint(s)
-    peer = s.peer.member if s.peer is not None else s.settings.peer
+    peer = s.peer_name
     s.say(Level.WARNING, f"{s.gave_up}: handing over to {peer}.")
     end_tree(s, e, now)
 
@@ -453,7 +452,7 @@ def release(s: State, e: Event, now: float) -> None:
     s.worker_since = NEVER
     s.give_up_at = FOREVER
     _end_term(s, now)
-    peer = s.peer.member if s.peer is not None else s.settings.peer
+    peer = s.peer_name
     s.say(Level.INFO, f"The command has ended here. Gave the role to {peer}; supervising it.")
     inform(s, now, released=True)
 

@@ -35,7 +35,7 @@ def ask_for_role(s: State, e: Event, now: float) -> None:
     s.switch_until = now + votes.relied_on_s(s.settings.lease_s)
     s.switch_note = ""
     s.moved_from = s.peer.incarnation if s.peer is not None else ""
-    worker = s.peer.member if s.peer is not None else s.settings.peer
+    worker = s.peer_name
     s.say(Level.INFO, f"The operator asks for a switchover: asking {worker} for the role.")
     _reply(s, e, True, f"asked {worker} for the role.")
     watch.question(s, now)
@@ -45,23 +45,19 @@ def begin_switchover(s: State, e: Event, now: float) -> None:
     """The role is moved because an operator says so, here or at the peer."""
     s.switch_note = ""
     actions.hand_over(s, e, now, _order(s, e))
-    _reply(s, e, True, f"handing over to {_peer(s)}.")
+    _reply(s, e, True, f"handing over to {s.peer_name}.")
 
 
 def release_at_once(s: State, e: Event, now: float) -> None:
     """The same, with nothing to wait for."""
     s.switch_note = ""
     actions.release_for(s, e, now, _order(s, e))
-    _reply(s, e, True, f"gave the role to {_peer(s)}.")
+    _reply(s, e, True, f"gave the role to {s.peer_name}.")
 
 
 def _order(s: State, e: Event) -> str:
-    where = "here" if isinstance(e, SwitchoverRequested) else f"at {_peer(s)}"
+    where = "here" if isinstance(e, SwitchoverRequested) else f"at {s.peer_name}"
     return f"The operator asks {where} for a switchover"
-
-
-def _peer(s: State) -> str:
-    return s.peer.member if s.peer is not None else s.settings.peer
 
 
 # -- pause -----------------------------------------------------------------------------------------

@@ -203,6 +203,11 @@ class State:
         return self.hook != "" or self.set_up
 
     @property
+    def peer_name(self) -> str:
+        """What the log calls the peer: its own name, or its address as long as it said none."""
+        return self.peer.member if self.peer is not None else self.settings.peer
+
+    @property
     def holding(self) -> bool:
         """Whether the command runs here, may be started here, or may not have ended here yet."""
         return self.phase in HOLDING or self.tree_alive

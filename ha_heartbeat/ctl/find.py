@@ -14,6 +14,9 @@ TIMEOUT_S: Final = 5.0
 """A member that answers nothing for so long stands still, and hbctl says so."""
 
 
+EXIT_NOBODY: Final = 3
+"""The exit status that says that nobody runs here who could be asked."""
+
 MAX_LISTED: Final = 10
 """Names in a sentence."""
 
@@ -72,7 +75,7 @@ def find(state_dir: str, service: str, local: str) -> list[Place]:
         top = state_dir or places.default_state_dir()
         names = sorted(os.listdir(top))
     except LookupError as error:
-        raise ControlError(str(error), 3) from None
+        raise ControlError(str(error), EXIT_NOBODY) from None
     except OSError as error:
         raise ControlError(
             f"the state directory {state_dir or places.default_state_dir()} cannot be read: "
@@ -90,7 +93,7 @@ def find(state_dir: str, service: str, local: str) -> list[Place]:
     if meant:
         return meant
     known = _listed(f"{place.service} at {place.local}" for place in every) or "none"
-    raise ControlError(f"no member like that keeps state in {top}; found: {known}", 3)
+    raise ControlError(f"no member like that keeps state in {top}; found: {known}", EXIT_NOBODY)
 
 
 def _place(top: str, name: str) -> Place | None:
@@ -132,7 +135,7 @@ def converse(place: Place) -> Conversation:
     answer = talk.ask("status")
     if not answer.get("ok"):
         talk.close()
-        raise ControlError(str(answer.get("error")), 3)
+        raise ControlError(str(answer.get("error")), EXIT_NOBODY)
     return talk
 
 
@@ -148,7 +151,7 @@ class Conversation:
         path = os.path.join(place.directory, places.CONTROL_SOCKET)
         folder = -1
         if not hasattr(socket, "AF_UNIX"):
-            raise ControlError("there is no control socket on this platform", 3)
+            raise ControlError("there is no control socket on this platform", EXIT_NOBODY)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(TIMEOUT_S)
         try:
@@ -160,7 +163,7 @@ class Conversation:
             self._socket.close()
             service = f"for {place.service} " if place.service else ""
             raise ControlError(
-                f"no member runs {service}at {place.local} on this machine", 3
+                f"no member runs {service}at {place.local} on this machine", EXIT_NOBODY
             ) from None
         except OSError as error:
             self._socket.close()
@@ -181,7 +184,7 @@ class Conversation:
             while b"\n" not in self._rest:
                 data = self._socket.recv(65536)
                 if not data:
-                    raise ControlError(f"the member at {self.place.local} has ended", 3)
+                    raise ControlError(f"the member at {self.place.local} has ended", EXIT_NOBODY)
                 self._rest += data
         except TimeoutError:
             raise ControlError(
@@ -189,7 +192,7 @@ class Conversation:
                 "still or is stopped"
             ) from None
         except OSError:
-            raise ControlError(f"the member at {self.place.local} has ended", 3) from None
+            raise ControlError(f"the member at {self.place.local} has ended", EXIT_NOBODY) from None
         line, self._rest = self._rest.split(b"\n", 1)
         answer = json.loads(line)
         return answer if isinstance(answer, dict) else {}

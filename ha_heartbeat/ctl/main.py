@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
-EXIT_NOBODY: Final = 3
 EXIT_INTERRUPTED: Final = 130
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Final
 
-from ha_heartbeat.ctl.find import ControlError, Conversation, homes
+from ha_heartbeat.ctl.find import EXIT_NOBODY, ControlError, Conversation, homes
 from ha_heartbeat.ctl.show import Screen
 
 LIMIT_S: Final = 600.0
@@ -23,7 +23,7 @@ def reload(screen: Screen, state_dir: str, local: str, as_json: bool) -> int:
             continue  # one that does not run
     try:
         if not found:
-            raise ControlError("no member that was started with --config runs here", 3)
+            raise ControlError("no member that was started with --config runs here", EXIT_NOBODY)
         if len(found) > 1:
             names = ", ".join(talk.place.local for talk in found)
             raise ControlError(f"several such members run here ({names}): choose with --local", 2)

@@ -7,13 +7,10 @@ import sys
 import time
 from typing import Any, Final
 
-from ha_heartbeat.ctl.find import ControlError, Conversation, Place, find
+from ha_heartbeat.ctl.find import EXIT_NOBODY, ControlError, Conversation, Place, find
 from ha_heartbeat.ctl.show import Cell, Screen, ago, clock, outcome, span
 
 HEADS: Final = ("SERVICE", "HERE", "THERE", "SINCE", "EPOCH", "LAST RUN", "NEXT RUN")
-NOBODY: Final = 3
-"""The status of an error, and of this program, that says that nobody runs."""
-
 STYLES: Final = {"worker": "worker", "supervisor": "supervisor"}
 
 
@@ -66,7 +63,7 @@ def _left_behind(place: Place, error: ControlError) -> dict[str, Any]:
     told: dict[str, Any] = {
         "ok": False,
         "error": str(error),
-        "not_running": error.status == NOBODY,
+        "not_running": error.status == EXIT_NOBODY,
         "service": place.service,
         "local": place.local,
         "member": state.get("member", place.local),
@@ -199,7 +196,7 @@ def status(screen: Screen, places: list[Place], as_json: bool) -> int:
         show(screen, members)
     if any(member["ok"] for member in members):
         return 0
-    return NOBODY if all(member["not_running"] for member in members) else 1
+    return EXIT_NOBODY if all(member["not_running"] for member in members) else 1
 
 
 # -- watch -----------------------------------------------------------------------------------------

@@ -163,7 +163,6 @@ _OFFERED: Final = (
     "#ProtectClock=yes",
     "# It does not set the host name:",
     "#ProtectHostname=yes",
-    "# It asks for no real-time scheduling:",
     "# It makes no set-user-ID file, as package managers do:",
     "#RestrictSUIDSGID=yes",
     "# It runs no program of another architecture:",

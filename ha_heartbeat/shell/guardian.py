@@ -532,7 +532,7 @@ class Guardian:
         process = link.process
         if self._keeper is not None:
             await self._keeper.bury(process, self._kill_at_ns)
-            if process.returncode != 0:
+            if self._vips and process.returncode != 0:
                 with ThreadPoolExecutor(1) as thread:
                     await aside(thread, take_off, self._vips)
             return

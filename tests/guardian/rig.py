@@ -79,12 +79,16 @@ def refused(port: int) -> bool:
 
 def alive(pid: int) -> bool:
     """Whether that process can still do anything: a zombie cannot, nor one that is exiting."""
+    fields = stat_of(pid)
+    return bool(fields) and fields[0] not in ("Z", "X") and not int(fields[6]) & PF_EXITING
+
+
+def stat_of(pid: int) -> list[str]:
+    """The fields of proc_pid_stat(5) from the state on; none if there is no such process."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
-    fields = stat.rpartition(")")[2].split()
-    return fields[0] not in ("Z", "X") and not int(fields[6]) & PF_EXITING
+        return []
 
 
 def marked(word: str) -> list[int]:

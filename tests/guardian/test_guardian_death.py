@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from tests.guardian.rig import (
     pid_from,
     refused,
     shell,
+    stat_of,
     variants,
     wait_for,
 )
@@ -108,14 +109,6 @@ def kill(*pids: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def state(pid: int) -> str:
-    """The letter of proc_pid_stat(5); "" for none of that number."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
-
-
 def await_refusal(port: int, *tree: int) -> None:
     """Probe the port until it is refused; all of the tree must be dead by then."""
 
@@ -146,16 +139,13 @@ def test_a_member_killed_takes_its_run_along(member: Member) -> None:
 def test_a_member_killed_takes_stubborn_daemons_along(
     mark: str, variant: str, tmp_path: Path
 ) -> None:
-    member = Member(variant, stop_timeout_s=0.3)
-    try:
+    with closing(Member(variant, stop_timeout_s=0.3)) as member:
         main = member.run(shell("trap '' TERM; setsid sleep 600 & while :; do sleep 600; done"))
         wait_for(lambda: len(marked(mark)) == 6)
         tree = set(marked(mark)) - {member.pid, member.guardian, member.keeper}
         assert main in tree
         kill(member.pid)
         await_refusal(member.port, *tree)
-    finally:
-        member.close()
 
 
 def test_a_guardian_killed_takes_its_tree_along_and_is_replaced(
@@ -221,8 +211,8 @@ def test_a_guardian_left_alone_sleeps_until_its_tree_is_to_be_killed(
     kill(member.pid)
     member.process.wait()
     kill(member.keeper)
-    wait_for(lambda: state(member.keeper) in ("", "Z"))
-    wait_for(lambda: all(state(member.guardian) == "S" for _ in range(50)))
+    wait_for(lambda: stat_of(member.keeper)[:1] in ([], ["Z"]))
+    wait_for(lambda: all(stat_of(member.guardian)[:1] == ["S"] for _ in range(50)))
     assert alive(pid)
     kill(pid)
     await_refusal(member.port, pid)
@@ -232,14 +222,11 @@ def test_a_guardian_left_alone_sleeps_until_its_tree_is_to_be_killed(
 def test_a_guardian_left_alone_kills_what_is_stubborn(
     mark: str, variant: str, tmp_path: Path
 ) -> None:
-    member = Member(variant, stop_timeout_s=0.3)
-    try:
+    with closing(Member(variant, stop_timeout_s=0.3)) as member:
         line = f"trap '' TERM; setsid sleep 600 & echo $! > {tmp_path}/pid; exec sleep 600"
         tree = member.run(shell(line)), pid_from(tmp_path / "pid")
         kill(member.pid, member.keeper)
         await_refusal(member.port, *tree)
-    finally:
-        member.close()
 
 
 @pytest.mark.parametrize("killed", list(permutations(WATCHERS, 3)), ids="-".join)

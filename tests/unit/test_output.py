@@ -5,25 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable
 
 import pytest
 
 from ha_heartbeat.shell.output import Output
+from tests.guardian.rig import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end_s, "waited in vain"
-        time.sleep(0.01)
 
 
 def test_what_is_printed_is_carried_on_and_kept(capfd: pytest.CaptureFixture[str]) -> None:

@@ -35,16 +35,11 @@ class Nobody:
         raise RuntimeError("can't start new thread")
 
 
-def reload(reread: Callable[[], Plan]) -> tuple[Nobody, dict[str, Any]]:
+async def reload(member: Nobody, reread: Callable[[], Plan]) -> dict[str, Any]:
     """The answer that an operator gets."""
-    member = Nobody()
-
-    async def ask() -> dict[str, Any]:
-        told: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        Reload(cast(Member, member), reread).on_request(told.set_result)
-        return await asyncio.wait_for(told, 30)
-
-    return member, asyncio.run(ask())
+    told: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+    Reload(cast(Member, member), reread).on_request(told.set_result)
+    return await asyncio.wait_for(told, 60)
 
 
 def test_the_loop_goes_on_while_a_disk_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,15 +53,13 @@ def test_the_loop_goes_on_while_a_disk_takes_its_time(monkeypatch: pytest.Monkey
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        told: asyncio.Future[dict[str, Any]] = loop.create_future()
         monkeypatch.setattr(reloads, "open_state", lambda config: waited.append(slow(loop)))
 
         def reread() -> Plan:
             waited.append(slow(loop))
             return Plan((WEB,))
 
-        Reload(cast(Member, Nobody()), reread).on_request(told.set_result)
-        await asyncio.wait_for(told, 60)
+        await reload(Nobody(), reread)
 
     asyncio.run(main())
     assert waited == [True, True]
@@ -74,7 +67,8 @@ def test_the_loop_goes_on_while_a_disk_takes_its_time(monkeypatch: pytest.Monkey
 
 def test_what_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reloads, "open_state", lambda config: None)
-    member, told = reload(lambda: Plan((WEB,)))
+    member = Nobody()
+    told = asyncio.run(reload(member, lambda: Plan((WEB,))))
     assert not told["ok"]
     assert told["error"] == (
         "the service web was not started: RuntimeError: can't start new thread"
@@ -85,17 +79,11 @@ def test_what_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_begun_since_the_member_ends_is_told() -> None:
     member = Nobody()
 
-    async def main() -> dict[str, Any]:
-        told: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+    def reread() -> Plan:
+        member.is_ending = True
+        return Plan((WEB,))
 
-        def reread() -> Plan:
-            member.is_ending = True
-            return Plan((WEB,))
-
-        Reload(cast(Member, member), reread).on_request(told.set_result)
-        return await asyncio.wait_for(told, 30)
-
-    told = asyncio.run(main())
+    told = asyncio.run(reload(member, reread))
     assert not told["ok"]
     assert told["error"] == "the service web was not started: the member is ending"
 
@@ -104,7 +92,8 @@ def test_a_file_that_cannot_be_read_again_at_all_is_told() -> None:
     def reread() -> Plan:
         raise MemoryError("no room")
 
-    member, told = reload(reread)
+    member = Nobody()
+    told = asyncio.run(reload(member, reread))
     text = "the reload could not be completed: MemoryError: no room; try again"
     assert told == {"ok": False, "error": text}
     assert member.said == [text]
